@@ -1,0 +1,22 @@
+//! What every layer speaks of: addresses, envelopes, replies, outcomes, trace headers, reports, time.
+//!
+//! Pure: no input or output, no clock, no randomness; such things come in as arguments.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+
+pub mod address;
+pub mod bounce;
+pub mod envelope;
+pub mod id;
+pub mod outcome;
+pub mod reply;
+pub mod time;
+pub mod trace;
+
+pub use address::{Address, AddressError};
+pub use envelope::{BodyType, Envelope};
+pub use id::{IdSource, MessageId};
+pub use outcome::Outcome;
+pub use reply::{Class, Enhanced, Reply};
+pub use time::{Time, WallTime};

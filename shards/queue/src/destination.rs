@@ -1,0 +1,234 @@
+//! A destination as its owner sees it: the orders at hand, the connections open, and who else may open some.
+
+use alloc::collections::{BTreeMap, VecDeque};
+
+/// On whose leave connections are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowance {
+    /// We own the destination: so many connections in all, over all shards.
+    Owned(usize),
+    /// The owner lent us so many.
+    Leased(usize),
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Being opened: has taken no order yet.
+    Starting,
+    /// At work on an order.
+    Busy,
+    /// Open without an order.
+    Idle,
+}
+
+/// Orders and connections of one destination. `O` is an order.
+///
+/// Invariant: the connections here and those lent to other shards never exceed what is owned.
+#[derive(Debug)]
+pub struct Destination<O> {
+    ready: VecDeque<O>,
+    allowance: Allowance,
+    /// What each shard that asked for a lease holds; its share is kept free for it even while it holds less.
+    lent: BTreeMap<usize, usize>,
+    share: usize,
+    starting: usize,
+    busy: usize,
+    idle: usize,
+    failures: u16,
+}
+
+impl<O> Destination<O> {
+    /// A destination without orders and connections, to be shared evenly by `shards` shards when it is spread.
+    pub fn new(allowance: Allowance, shards: usize) -> Destination<O> {
+        let share = match allowance {
+            Allowance::Owned(all) => all / shards,
+            Allowance::Leased(_) => 0,
+        };
+        Destination {
+            ready: VecDeque::new(),
+            allowance,
+            lent: BTreeMap::new(),
+            share,
+            starting: 0,
+            busy: 0,
+            idle: 0,
+            failures: 0,
+        }
+    }
+
+    /// Takes an order.
+    pub fn push(&mut self, order: O) {
+        self.ready.push_back(order);
+    }
+
+    /// The oldest order.
+    pub fn pop(&mut self) -> Option<O> {
+        self.ready.pop_front()
+    }
+
+    /// Takes all orders that `matches`, in order.
+    pub fn take_where(&mut self, mut matches: impl FnMut(&O) -> bool) -> VecDeque<O> {
+        let (taken, kept) = core::mem::take(&mut self.ready).into_iter().partition(|order| matches(order));
+        self.ready = kept;
+        taken
+    }
+
+    /// Orders that no connection has taken.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Connections in any phase.
+    pub fn open(&self) -> usize {
+        self.starting + self.busy + self.idle
+    }
+
+    /// Connections that wait for an order.
+    pub fn idle(&self) -> usize {
+        self.idle
+    }
+
+    /// How many connections may be open here just now.
+    pub fn connections_max(&self) -> usize {
+        match self.allowance {
+            Allowance::Owned(all) => all - self.lent.len() * self.share,
+            Allowance::Leased(lease) => lease,
+        }
+    }
+
+    /// The leave under which this shard works.
+    pub fn allowance(&self) -> Allowance {
+        self.allowance
+    }
+
+    /// Changes a lease; connections above it close when their transaction ends.
+    pub fn set_lease(&mut self, connections: usize) {
+        self.allowance = Allowance::Leased(connections);
+    }
+
+    /// Counts a starting connection in, if one more is wanted and allowed: none is idle, more orders are at hand
+    /// than connections are starting for them, and the limit holds.
+    pub fn try_open(&mut self) -> bool {
+        let wanted = self.idle == 0 && self.ready.len() > self.starting;
+        let opens = wanted && self.open() < self.connections_max();
+        self.starting += usize::from(opens);
+        opens
+    }
+
+    /// Moves a connection from one phase to the next; `None` counts it out.
+    pub fn shift(&mut self, from: Phase, to: Option<Phase>) {
+        let count = self.count(from);
+        assert!(*count > 0, "no connection is in the phase {from:?}");
+        *count -= 1;
+        if let Some(to) = to {
+            *self.count(to) += 1;
+        }
+    }
+
+    fn count(&mut self, phase: Phase) -> &mut usize {
+        match phase {
+            Phase::Starting => &mut self.starting,
+            Phase::Busy => &mut self.busy,
+            Phase::Idle => &mut self.idle,
+        }
+    }
+
+    /// Whether a connection that has just ended a transaction must close, so that others get their share.
+    pub fn is_over_limit(&self) -> bool {
+        self.open() > self.connections_max()
+    }
+
+    /// Notes that a connection served (`false` clears the count) or came to nothing; how many did so in a row.
+    pub fn note_failure(&mut self, failed: bool) -> u16 {
+        self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
+        self.failures
+    }
+
+    /// Lends connections to another shard: its even share, or as much of it as is free now; it may ask again for
+    /// the rest. Nothing, for good, when there are fewer connections than shards, or we do not own this.
+    pub fn lend(&mut self, shard: usize) -> usize {
+        let Allowance::Owned(all) = self.allowance else { return 0 };
+        if self.share == 0 {
+            return 0;
+        }
+        let held = self.lent.get(&shard).copied().unwrap_or(0);
+        let taken = self.open() + self.lent.values().sum::<usize>();
+        let lease = self.share.min(held + all.saturating_sub(taken));
+        self.lent.insert(shard, lease);
+        lease
+    }
+
+    /// A shard gives its lease back; it has no connection open any more.
+    pub fn returned(&mut self, shard: usize) {
+        self.lent.remove(&shard);
+    }
+
+    /// Whether nothing is left to remember.
+    pub fn is_unused(&self) -> bool {
+        self.ready.is_empty() && self.open() == 0 && self.lent.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned(all: usize, orders: usize) -> Destination<usize> {
+        let mut destination = Destination::new(Allowance::Owned(all), 2);
+        (0..orders).for_each(|order| destination.push(order));
+        destination
+    }
+
+    #[test]
+    fn one_connection_starts_per_order_up_to_the_limit() {
+        let mut few = owned(5, 2);
+        assert_eq!((0..9).filter(|_| few.try_open()).count(), 2);
+        let mut many = owned(5, 100);
+        assert_eq!((0..9).filter(|_| many.try_open()).count(), 5);
+    }
+
+    #[test]
+    fn an_idle_connection_is_used_before_a_new_one_is_opened() {
+        let mut destination = owned(5, 1);
+        assert!(destination.try_open());
+        destination.shift(Phase::Starting, Some(Phase::Idle));
+        assert!(!destination.try_open());
+        destination.shift(Phase::Idle, Some(Phase::Busy));
+        assert!(destination.try_open());
+    }
+
+    #[test]
+    fn what_is_lent_and_what_is_open_never_exceed_the_limit() {
+        let mut destination = owned(10, 100);
+        while destination.try_open() {}
+        assert_eq!(destination.open(), 10);
+        assert_eq!(destination.lend(1), 0, "nothing is free yet");
+        assert!(destination.is_over_limit());
+        destination.shift(Phase::Starting, None);
+        destination.shift(Phase::Starting, None);
+        assert_eq!(destination.lend(1), 2);
+        for _ in 0..3 {
+            destination.shift(Phase::Starting, None);
+        }
+        assert!(!destination.try_open(), "the share of the other shard is kept free");
+        assert_eq!(destination.lend(1), 5);
+        assert_eq!(destination.open() + 5, 10);
+        destination.returned(1);
+        assert!(destination.try_open());
+    }
+
+    #[test]
+    fn a_limit_below_the_number_of_shards_is_never_spread() {
+        let mut destination = owned(1, 10);
+        assert_eq!(destination.lend(1), 0);
+        assert!(destination.try_open() && !destination.is_over_limit());
+    }
+
+    #[test]
+    fn orders_leave_in_order() {
+        let mut destination = owned(1, 6);
+        assert_eq!(destination.take_where(|order| order % 2 == 0), [0, 2, 4]);
+        assert_eq!((destination.pop(), destination.ready()), (Some(1), 2));
+    }
+}

@@ -1,0 +1,270 @@
+//! What a shard needs to know, parsed and checked: nothing here is a text that must be parsed again.
+//! `config/mtad.toml` shows every key with its default.
+
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use queue::Retry;
+
+/// The configuration of a relay, the same for all its shards.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Our name in greetings, EHLO, Received fields and reports.
+    pub hostname: String,
+    /// Where messages are kept.
+    pub spool: Spool,
+    /// Where mail comes in.
+    pub listen: Vec<Listen>,
+    /// Where mail goes that does not go where its MX records say; the most specific one counts.
+    pub routes: Vec<Route>,
+    /// When to try again.
+    pub retry: Retry,
+    /// What one message or session may take.
+    pub reception: Reception,
+    /// How next hops are spoken to.
+    pub delivery: Delivery,
+}
+
+/// Where messages are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spool {
+    /// The directory that holds one directory per shard.
+    pub path: PathBuf,
+    /// Size of a log segment in bytes; a message must fit into one.
+    pub segment_bytes: u64,
+    /// Segments that each shard keeps ready for reuse.
+    pub spares_max: usize,
+    /// Start even on a file system that forgets at power loss (tmpfs).
+    pub allow_volatile: bool,
+    /// Deliveries that one shard keeps in its queue; beyond, new mail gets 452.
+    pub deliveries_max: usize,
+}
+
+/// One listening address.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Clients that may send to anyone.
+    pub relay_from: Vec<IpNet>,
+    /// Domains that anyone may send to.
+    pub relay_to: Vec<DomainPattern>,
+}
+
+/// Which domains a route or a permission is for; in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DomainPattern {
+    /// `example.com`: this domain only.
+    Exact(String),
+    /// `.example.com`: every domain below it, but not itself.
+    Below(String),
+    /// `*`: every domain.
+    Any,
+}
+
+/// A static route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// For which domains.
+    pub domain: DomainPattern,
+    /// Next hops in the order in which they are tried; not empty.
+    pub to: Vec<NextHop>,
+}
+
+/// One next hop of a static route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextHop {
+    /// `192.0.2.1:25`.
+    Address(SocketAddr),
+    /// `relay.example.com:25`, whose addresses are looked up.
+    Name(String, u16),
+}
+
+/// Bounds of reception, each per shard unless said otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reception {
+    /// Connections at once; beyond, the greeting is 421.
+    pub connections_max: usize,
+    /// Content of a message in bytes, announced with SIZE; beyond, 552.
+    pub message_bytes_max: u64,
+    /// Recipients of a message; beyond, 452.
+    pub recipients_max: usize,
+    /// Received fields of a message; beyond, it is in a loop: 554.
+    pub hops_max: usize,
+    /// Refused commands of a session; beyond, 421.
+    pub errors_max: u32,
+    /// Wait for a command (RFC 5321 section 4.5.3.2.7).
+    pub command_timeout: Duration,
+    /// Wait for the next piece of content (section 4.5.3.2.5).
+    pub data_timeout: Duration,
+    /// Memory for contents under way and for stored ones before their first attempt, in bytes; beyond, new
+    /// contents get 452 and stored ones are read back from the spool.
+    pub body_memory: usize,
+}
+
+/// How next hops are spoken to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// Connections to one destination, over all shards.
+    pub connections_max: usize,
+    /// Recipients in one transaction.
+    pub recipients_max: usize,
+    /// Transactions on one connection before it is closed.
+    pub transactions_max: u32,
+    /// How long a connection waits for another message.
+    pub idle_timeout: Duration,
+    /// Wait for a connection to be opened.
+    pub connect_timeout: Duration,
+    /// Wait for the greeting, and for each reply to EHLO, MAIL and RCPT (section 4.5.3.2).
+    pub reply_timeout: Duration,
+    /// Wait for the reply to DATA.
+    pub data_timeout: Duration,
+    /// Wait for the reply after end-of-data.
+    pub final_timeout: Duration,
+    /// Port of mail exchangers.
+    pub port: u16,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            hostname: "localhost".into(),
+            spool: Spool::default(),
+            listen: vec![Listen {
+                address: SocketAddr::from(([127, 0, 0, 1], 2525)),
+                relay_from: vec![IpNet::from(ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8))],
+                relay_to: Vec::new(),
+            }],
+            routes: Vec::new(),
+            retry: Retry::default(),
+            reception: Reception::default(),
+            delivery: Delivery::default(),
+        }
+    }
+}
+
+impl Default for Spool {
+    fn default() -> Spool {
+        Spool {
+            path: "spool".into(),
+            segment_bytes: 64 << 20,
+            spares_max: 4,
+            allow_volatile: false,
+            deliveries_max: 10_000_000,
+        }
+    }
+}
+
+impl Default for Reception {
+    fn default() -> Reception {
+        Reception {
+            connections_max: 20_000,
+            message_bytes_max: 25 << 20,
+            recipients_max: 1000,
+            hops_max: 50,
+            errors_max: 20,
+            command_timeout: Duration::from_secs(300),
+            data_timeout: Duration::from_secs(180),
+            body_memory: 256 << 20,
+        }
+    }
+}
+
+impl Default for Delivery {
+    fn default() -> Delivery {
+        Delivery {
+            connections_max: 20,
+            recipients_max: 100,
+            transactions_max: 1000,
+            idle_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(30),
+            reply_timeout: Duration::from_secs(300),
+            data_timeout: Duration::from_secs(120),
+            final_timeout: Duration::from_secs(600),
+            port: 25,
+        }
+    }
+}
+
+impl DomainPattern {
+    /// Parses `example.com`, `.example.com` or `*`.
+    pub fn parse(text: &str) -> Option<DomainPattern> {
+        let lower = text.to_lowercase();
+        match lower.strip_prefix('.') {
+            _ if lower == "*" => Some(DomainPattern::Any),
+            Some(below) if mail::address::is_domain(below) => Some(DomainPattern::Below(below.into())),
+            None if mail::address::is_domain(&lower) => Some(DomainPattern::Exact(lower)),
+            _ => None,
+        }
+    }
+
+    /// How specific the pattern is for `domain` (in lower case); `None` when it does not match.
+    pub fn rank(&self, domain: &str) -> Option<usize> {
+        match self {
+            DomainPattern::Exact(exact) => (exact == domain).then_some(usize::MAX),
+            DomainPattern::Below(below) => {
+                let is_below = domain.strip_suffix(below.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'));
+                is_below.then_some(below.len())
+            }
+            DomainPattern::Any => Some(0),
+        }
+    }
+}
+
+impl NextHop {
+    /// Parses `192.0.2.1:25`, `[2001:db8::1]:25`, `name:25`; the port may be left out and is then 25.
+    pub fn parse(text: &str) -> Option<NextHop> {
+        if let Ok(address) = text.parse() {
+            return Some(NextHop::Address(address));
+        }
+        if let Ok(address) = text.trim_start_matches('[').trim_end_matches(']').parse() {
+            return Some(NextHop::Address(SocketAddr::new(address, 25)));
+        }
+        let (name, port) = match text.rsplit_once(':') {
+            Some((name, port)) => (name, port.parse().ok()?),
+            None => (text, 25),
+        };
+        mail::address::is_domain(name).then(|| NextHop::Name(name.to_lowercase(), port))
+    }
+}
+
+impl std::fmt::Display for NextHop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NextHop::Address(address) => write!(f, "{address}"),
+            NextHop::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_specific_pattern_ranks_highest() {
+        let rank = |pattern: &str, domain: &str| DomainPattern::parse(pattern).expect(pattern).rank(domain);
+        assert!(rank("a.example.com", "a.example.com") > rank(".example.com", "a.example.com"));
+        assert!(rank(".example.com", "a.example.com") > rank(".com", "a.example.com"));
+        assert!(rank(".com", "a.example.com") > rank("*", "a.example.com"));
+        for (pattern, domain) in [("example.com", "a.example.com"), (".example.com", "example.com"), (".ample.com", "example.com")] {
+            assert_eq!(rank(pattern, domain), None, "{pattern} {domain}");
+        }
+        assert_eq!(DomainPattern::parse("a..b"), None);
+    }
+
+    #[test]
+    fn next_hops_are_addresses_or_names() {
+        let name = |name: &str, port| Some(NextHop::Name(name.into(), port));
+        assert_eq!(NextHop::parse("127.0.0.1:2526"), Some(NextHop::Address(SocketAddr::from(([127, 0, 0, 1], 2526)))));
+        assert_eq!(NextHop::parse("[::1]:26").map(|hop| hop.to_string()), Some("[::1]:26".into()));
+        assert_eq!(NextHop::parse("[::1]").map(|hop| hop.to_string()), Some("[::1]:25".into()));
+        assert_eq!(NextHop::parse("Relay.Example.com"), name("relay.example.com", 25));
+        assert_eq!(NextHop::parse("relay:587"), name("relay", 587));
+        for bad in ["", "a b", "a:70000", ":25", "a..b"] {
+            assert_eq!(NextHop::parse(bad), None, "{bad}");
+        }
+    }
+}
