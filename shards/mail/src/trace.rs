@@ -57,7 +57,7 @@ pub fn received(field: &Received<'_>) -> String {
     text
 }
 
-/// The number of `Received` fields in the header block of `content`; what follows the empty line does not count.
+/// The number of `Received` fields in the header block of `content`, which ends at the empty line.
 pub fn hops(content: &[u8]) -> usize {
     header_lines(content).filter(|line| is_received(line)).count()
 }

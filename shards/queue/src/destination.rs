@@ -8,7 +8,16 @@ pub enum Allowance {
     /// We own the destination: so many connections in all, over all shards.
     Owned(usize),
     /// The owner lent us so many.
-    Leased(usize),
+    Leased(Lent),
+}
+
+/// What a shard that asked for a lease holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lent {
+    /// Connections that it may open; none: not yet.
+    pub connections: usize,
+    /// Rises with each grant, so that a return which crossed a new grant is told apart.
+    pub epoch: u32,
 }
 
 /// Where a connection is in its life.
@@ -30,7 +39,8 @@ pub struct Destination<O> {
     ready: VecDeque<O>,
     allowance: Allowance,
     /// What each shard that asked for a lease holds; its share is kept free for it even while it holds less.
-    lent: BTreeMap<usize, usize>,
+    lent: BTreeMap<usize, Lent>,
+    epoch: u32,
     share: usize,
     starting: usize,
     busy: usize,
@@ -49,6 +59,7 @@ impl<O> Destination<O> {
             ready: VecDeque::new(),
             allowance,
             lent: BTreeMap::new(),
+            epoch: 0,
             share,
             starting: 0,
             busy: 0,
@@ -60,6 +71,11 @@ impl<O> Destination<O> {
     /// Takes an order.
     pub fn push(&mut self, order: O) {
         self.ready.push_back(order);
+    }
+
+    /// Takes an order back that was popped.
+    pub fn put_back(&mut self, order: O) {
+        self.ready.push_front(order);
     }
 
     /// The oldest order.
@@ -84,16 +100,16 @@ impl<O> Destination<O> {
         self.starting + self.busy + self.idle
     }
 
-    /// Connections that wait for an order.
-    pub fn idle(&self) -> usize {
-        self.idle
+    /// Connections past their start.
+    pub fn serving(&self) -> usize {
+        self.busy + self.idle
     }
 
     /// How many connections may be open here just now.
     pub fn connections_max(&self) -> usize {
         match self.allowance {
             Allowance::Owned(all) => all - self.lent.len() * self.share,
-            Allowance::Leased(lease) => lease,
+            Allowance::Leased(lent) => lent.connections,
         }
     }
 
@@ -103,8 +119,8 @@ impl<O> Destination<O> {
     }
 
     /// Changes a lease; connections above it close when their transaction ends.
-    pub fn set_lease(&mut self, connections: usize) {
-        self.allowance = Allowance::Leased(connections);
+    pub fn set_lease(&mut self, lent: Lent) {
+        self.allowance = Allowance::Leased(lent);
     }
 
     /// Counts a starting connection in, if one more is wanted and allowed: none is idle, more orders are at hand
@@ -147,21 +163,30 @@ impl<O> Destination<O> {
 
     /// Lends connections to another shard: its even share, or as much of it as is free now; it may ask again for
     /// the rest. Nothing, for good, when there are fewer connections than shards, or we do not own this.
-    pub fn lend(&mut self, shard: usize) -> usize {
-        let Allowance::Owned(all) = self.allowance else { return 0 };
+    pub fn lend(&mut self, shard: usize) -> Lent {
+        let Allowance::Owned(all) = self.allowance else { return Lent::default() };
         if self.share == 0 {
-            return 0;
+            return Lent::default();
         }
-        let held = self.lent.get(&shard).copied().unwrap_or(0);
-        let taken = self.open() + self.lent.values().sum::<usize>();
-        let lease = self.share.min(held + all.saturating_sub(taken));
-        self.lent.insert(shard, lease);
-        lease
+        let held = self.lent.get(&shard).map_or(0, |lent| lent.connections);
+        let taken = self.open() + self.lent.values().map(|lent| lent.connections).sum::<usize>();
+        let connections = self.share.min(held + all.saturating_sub(taken));
+        self.epoch += u32::from(connections > 0);
+        let lent = Lent { connections, epoch: self.epoch };
+        self.lent.insert(shard, lent);
+        lent
     }
 
-    /// A shard gives its lease back; it has no connection open any more.
-    pub fn returned(&mut self, shard: usize) {
-        self.lent.remove(&shard);
+    /// A shard gives a lease back; it has no connection open any more. One that has since been granted anew stays.
+    pub fn returned(&mut self, shard: usize, epoch: u32) {
+        if self.lent.get(&shard).is_some_and(|lent| lent.epoch == epoch) {
+            self.lent.remove(&shard);
+        }
+    }
+
+    /// Keeps nothing free any longer for shards that asked and got nothing; those that still want will ask again.
+    pub fn forget_unserved(&mut self) {
+        self.lent.retain(|_, lent| lent.connections > 0);
     }
 
     /// Whether nothing is left to remember.
@@ -203,25 +228,38 @@ mod tests {
         let mut destination = owned(10, 100);
         while destination.try_open() {}
         assert_eq!(destination.open(), 10);
-        assert_eq!(destination.lend(1), 0, "nothing is free yet");
+        assert_eq!(destination.lend(1).connections, 0, "nothing is free yet");
         assert!(destination.is_over_limit());
         destination.shift(Phase::Starting, None);
         destination.shift(Phase::Starting, None);
-        assert_eq!(destination.lend(1), 2);
+        let first = destination.lend(1);
+        assert_eq!(first.connections, 2);
         for _ in 0..3 {
             destination.shift(Phase::Starting, None);
         }
         assert!(!destination.try_open(), "the share of the other shard is kept free");
-        assert_eq!(destination.lend(1), 5);
-        assert_eq!(destination.open() + 5, 10);
-        destination.returned(1);
+        let second = destination.lend(1);
+        assert_eq!((second.connections, destination.open()), (5, 5));
+        destination.returned(1, first.epoch);
+        assert!(!destination.try_open(), "a return that crossed a new grant changes nothing");
+        destination.returned(1, second.epoch);
         assert!(destination.try_open());
+    }
+
+    #[test]
+    fn who_asked_in_vain_is_forgotten() {
+        let mut destination = owned(10, 100);
+        while destination.try_open() {}
+        destination.lend(1);
+        assert!(destination.is_over_limit());
+        destination.forget_unserved();
+        assert!(!destination.is_over_limit());
     }
 
     #[test]
     fn a_limit_below_the_number_of_shards_is_never_spread() {
         let mut destination = owned(1, 10);
-        assert_eq!(destination.lend(1), 0);
+        assert_eq!(destination.lend(1).connections, 0);
         assert!(destination.try_open() && !destination.is_over_limit());
     }
 

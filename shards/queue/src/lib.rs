@@ -11,6 +11,6 @@ mod destination;
 mod queue;
 mod retry;
 
-pub use destination::{Allowance, Destination, Phase};
-pub use queue::{DeliveryKey, Due, NewDelivery, Queue, Settled, WINDOW_MIN};
+pub use destination::{Allowance, Destination, Lent, Phase};
+pub use queue::{DeliveryKey, Due, NameHasher, NewDelivery, Queue, Settled, WINDOW_MIN};
 pub use retry::Retry;

@@ -255,7 +255,7 @@ impl<P: Copy> Queue<P> {
     }
 
     /// The next delivery to be sent on its way, destinations taking turns.
-    pub fn next(&mut self) -> Option<Due<P>> {
+    pub fn take(&mut self) -> Option<Due<P>> {
         loop {
             let destination = self.turns.pop_front()?;
             let outlook = &mut self.destinations[destination as usize];
@@ -447,7 +447,7 @@ mod tests {
     }
 
     fn drain(queue: &mut Queue<u32>) -> Vec<Due<u32>> {
-        core::iter::from_fn(|| queue.next()).collect()
+        core::iter::from_fn(|| queue.take()).collect()
     }
 
     #[test]
@@ -469,13 +469,13 @@ mod tests {
         let mut queue = Queue::new(0);
         let both = NewDelivery { recipients: Box::new([0, 1]), ..one("a", 0).remove(0) };
         queue.add(MessageId(1), 1, Time(100 * SECOND), alloc::vec![both], Time(0));
-        let due = queue.next().expect("ready");
+        let due = queue.take().expect("ready");
         assert_eq!(queue.settle(due.key, Box::new([1]), Time(5 * SECOND)).retired, None);
-        assert_eq!((queue.next(), queue.next_due()), (None, Time(5 * SECOND)));
+        assert_eq!((queue.take(), queue.next_due()), (None, Time(5 * SECOND)));
         queue.tick(Time(5 * SECOND - 1));
-        assert_eq!(queue.next(), None);
+        assert_eq!(queue.take(), None);
         queue.tick(Time(5 * SECOND));
-        let again = queue.next().expect("due");
+        let again = queue.take().expect("due");
         assert_eq!((&*again.recipients, again.attempts), (&[1u16][..], 1));
         assert_eq!(queue.settle(again.key, Box::new([]), Time(0)).retired, Some(1));
         assert_eq!(
@@ -500,12 +500,12 @@ mod tests {
         let mut queue = Queue::new(0);
         add(&mut queue, 1, "a");
         queue.rest("a", Time(3 * SECOND));
-        assert_eq!((queue.next(), queue.ready(), queue.next_due()), (None, 1, Time(3 * SECOND)));
+        assert_eq!((queue.take(), queue.ready(), queue.next_due()), (None, 1, Time(3 * SECOND)));
         queue.rest("a", Time(4 * SECOND));
         queue.tick(Time(3 * SECOND));
-        assert_eq!(queue.next(), None, "the later rest holds");
+        assert_eq!(queue.take(), None, "the later rest holds");
         queue.tick(Time(4 * SECOND));
-        assert!(queue.next().is_some());
+        assert!(queue.take().is_some());
     }
 
     #[test]
@@ -522,7 +522,7 @@ mod tests {
         }
         assert_eq!((queue.messages(), queue.ready(), queue.out()), (0, 0, 0));
         queue.tick(Time(1000 * SECOND));
-        assert_eq!(queue.next(), None, "stale timers make nothing ready");
+        assert_eq!(queue.take(), None, "stale timers make nothing ready");
     }
 
     #[test]

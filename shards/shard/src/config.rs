@@ -205,7 +205,9 @@ impl DomainPattern {
         match self {
             DomainPattern::Exact(exact) => (exact == domain).then_some(usize::MAX),
             DomainPattern::Below(below) => {
-                let is_below = domain.strip_suffix(below.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'));
+                let is_below = domain
+                    .strip_suffix(below.as_str())
+                    .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'));
                 is_below.then_some(below.len())
             }
             DomainPattern::Any => Some(0),
@@ -249,7 +251,9 @@ mod tests {
         assert!(rank("a.example.com", "a.example.com") > rank(".example.com", "a.example.com"));
         assert!(rank(".example.com", "a.example.com") > rank(".com", "a.example.com"));
         assert!(rank(".com", "a.example.com") > rank("*", "a.example.com"));
-        for (pattern, domain) in [("example.com", "a.example.com"), (".example.com", "example.com"), (".ample.com", "example.com")] {
+        for (pattern, domain) in
+            [("example.com", "a.example.com"), (".example.com", "example.com"), (".ample.com", "example.com")]
+        {
             assert_eq!(rank(pattern, domain), None, "{pattern} {domain}");
         }
         assert_eq!(DomainPattern::parse("a..b"), None);
@@ -258,7 +262,10 @@ mod tests {
     #[test]
     fn next_hops_are_addresses_or_names() {
         let name = |name: &str, port| Some(NextHop::Name(name.into(), port));
-        assert_eq!(NextHop::parse("127.0.0.1:2526"), Some(NextHop::Address(SocketAddr::from(([127, 0, 0, 1], 2526)))));
+        assert_eq!(
+            NextHop::parse("127.0.0.1:2526"),
+            Some(NextHop::Address(SocketAddr::from(([127, 0, 0, 1], 2526))))
+        );
         assert_eq!(NextHop::parse("[::1]:26").map(|hop| hop.to_string()), Some("[::1]:26".into()));
         assert_eq!(NextHop::parse("[::1]").map(|hop| hop.to_string()), Some("[::1]:25".into()));
         assert_eq!(NextHop::parse("Relay.Example.com"), name("relay.example.com", 25));

@@ -129,7 +129,8 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Metrics {
-        let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("constant and valid bounds");
+        let histogram =
+            || Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("constant and valid bounds");
         Metrics { count: Counters::default(), latencies: RefCell::new(std::array::from_fn(|_| histogram())) }
     }
 }

@@ -1,0 +1,254 @@
+"""What the longer runs share: starting and stopping relays and peers, and what they cost. Loopback only."""
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
+MTAD = os.path.join(TARGET, "release", "mtad")
+BENCH = os.path.join(TARGET, "release", "mtad-bench")
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def work_directory(name):
+    """A fresh directory on the disk that holds the build, so that every relay's queue is on the same disk."""
+    base = os.path.join(TARGET, "runs")
+    os.makedirs(base, exist_ok=True)
+    return tempfile.mkdtemp(prefix=f"{name}-", dir=base)
+
+
+def remove(directory):
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def await_port(port, seconds=20):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise SystemExit(f"nothing listens at 127.0.0.1:{port} after {seconds} s")
+
+
+def stop(process, seconds=40):
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return process.returncode
+
+
+def tree(pid):
+    """The process and all below it."""
+    found, unseen = [], [pid]
+    while unseen:
+        current = unseen.pop()
+        found.append(current)
+        try:
+            for task in os.listdir(f"/proc/{current}/task"):
+                with open(f"/proc/{current}/task/{task}/children") as file:
+                    unseen += [int(child) for child in file.read().split()]
+        except OSError:
+            pass
+    return found
+
+
+def cpu_seconds(pid):
+    """CPU time of a process tree, with the children that have ended."""
+    ticks = 0
+    for member in tree(pid):
+        try:
+            with open(f"/proc/{member}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+            ticks += sum(int(field) for field in fields[11:15])
+        except OSError:
+            pass
+    return ticks / TICK
+
+
+def rss_bytes(pid):
+    total = 0
+    for member in tree(pid):
+        try:
+            with open(f"/proc/{member}/smaps_rollup") as file:
+                total += int(re.search(r"^Pss:\s+(\d+)", file.read(), re.M).group(1)) * 1024
+        except (OSError, AttributeError):
+            pass
+    return total
+
+
+class Sink:
+    """Postfix's smtp-sink."""
+
+    def __init__(self, directory, port):
+        self.log = os.path.join(directory, "sink.log")
+        with open(self.log, "wb") as log:
+            command = ["smtp-sink", "-u", "nobody", "-c", f"127.0.0.1:{port}", "1000"]
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        await_port(port)
+
+    def messages(self):
+        with open(self.log, "rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - 200))
+            counts = re.findall(rb"mesg=\s*(\d+)", log.read())
+        return int(counts[-1]) if counts else 0
+
+    def await_messages(self, count, seconds):
+        deadline = time.monotonic() + seconds
+        while self.messages() < count:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the sink has {self.messages()} of {count} messages after {seconds} s")
+            time.sleep(0.005)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def source(port, messages, sessions=100, size=4096, persistent=True, sender="a@load.example", to="b@d0.example"):
+    """Postfix's smtp-source: returns the seconds that it took to hand in all messages."""
+    command = ["smtp-source", "-s", str(sessions), "-m", str(messages), "-l", str(size), "-f", sender, "-t", to]
+    command += (["-d"] if persistent else []) + [f"127.0.0.1:{port}"]
+    begun = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - begun
+
+
+class Mtad:
+    """A relay of ours with one route to a sink."""
+    name = "mtad"
+
+    def __init__(self, directory, port, sink, shards="auto", extra="", delivery="", spool="spool", log="error"):
+        self.directory, self.port = directory, port
+        self.file = os.path.join(directory, "mtad.toml")
+        self.metrics = port + 1000
+        with open(self.file, "w") as file:
+            file.write(f"""
+hostname = "relay.example"
+[spool]
+path = "{os.path.join(directory, spool)}"
+[[listen]]
+address = "127.0.0.1:{port}"
+relay_from = ["127.0.0.0/8"]
+[delivery]
+{delivery}
+[metrics]
+address = "127.0.0.1:{self.metrics}"
+""")
+            file.write(extra or f'[[route]]\ndomain = "*"\nto = ["127.0.0.1:{sink}"]\n')
+        self.shards, self.level = str(shards), log
+        self.start()
+
+    def start(self):
+        command = [MTAD, "--shards", self.shards, "--config", self.file, "--log-level", self.level]
+        with open(os.path.join(self.directory, "mtad.log"), "ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.pid = self.process.pid
+        await_port(self.port)
+
+    def stop(self):
+        return stop(self.process)
+
+    def metric(self, name):
+        with socket.create_connection(("127.0.0.1", self.metrics), 5) as conn:
+            conn.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            text = b"".join(iter(lambda: conn.recv(65536), b"")).decode()
+        return sum(float(value) for value in re.findall(rf"^mtad_{name}(?:\{{[^}}]*\}})? ([0-9.e+]+)$", text, re.M))
+
+
+class Postfix:
+    """Postfix in directories of its own, set as its TUNING_README and STRESS_README say for a relay host."""
+    name = "postfix"
+
+    def __init__(self, directory, port, sink):
+        self.configuration = os.path.join(directory, "postfix")
+        queue, data = os.path.join(directory, "queue"), os.path.join(directory, "data")
+        for path in (self.configuration, queue, data):
+            os.makedirs(path)
+        shutil.chown(data, "postfix")
+        parent = directory
+        while parent != "/":
+            os.chmod(parent, os.stat(parent).st_mode | 0o011)
+            parent = os.path.dirname(parent)
+        with open(os.path.join(self.configuration, "main.cf"), "w") as file:
+            file.write(f"""
+compatibility_level = 3.6
+queue_directory = {queue}
+data_directory = {data}
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+meta_directory = /etc/postfix
+shlib_directory = /usr/lib/postfix
+mail_owner = postfix
+setgid_group = postdrop
+myhostname = relay.example
+mydestination =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+relayhost = [127.0.0.1]:{sink}
+local_transport = error:no local delivery
+alias_maps =
+alias_database =
+smtpd_peername_lookup = no
+smtp_dns_support_level = disabled
+smtp_host_lookup = native
+smtpd_client_connection_count_limit = 0
+smtpd_client_connection_rate_limit = 0
+smtpd_error_sleep_time = 0
+in_flow_delay = 0
+default_process_limit = 200
+qmgr_message_active_limit = 20000
+initial_destination_concurrency = 20
+default_destination_concurrency_limit = 100
+smtp_destination_concurrency_limit = 100
+smtp_connection_cache_destinations = 127.0.0.1
+smtp_connection_cache_on_demand = yes
+smtp_connection_reuse_count_limit = 1000
+max_use = 10000
+maillog_file = /var/log/mtad-compare-postfix.log
+""")
+        with open("/etc/postfix/master.cf") as file:
+            master = re.sub(r"^smtp(\s+inet)", rf"127.0.0.1:{port}\1", file.read(), flags=re.M)
+        master = re.sub(r"^(\S+\s+(?:inet|unix|unix-dgram|fifo)\s+\S+\s+\S+\s+)y", r"\1n", master, flags=re.M)
+        with open(os.path.join(self.configuration, "master.cf"), "w") as file:
+            file.write(master)
+        subprocess.run(["postfix", "-c", self.configuration, "start"], check=True, capture_output=True)
+        await_port(port)
+        with open(os.path.join(queue, "pid", "master.pid")) as file:
+            self.pid = int(file.read())
+
+    def stop(self):
+        subprocess.run(["postfix", "-c", self.configuration, "stop"], check=True, capture_output=True)
+
+
+def bench(arguments, name):
+    """Runs the rig and returns its report."""
+    with tempfile.NamedTemporaryFile(suffix=".json", delete=False) as file:
+        report = file.name
+    ended = subprocess.run([BENCH, *arguments, "--json", report], capture_output=True, text=True)
+    with open(report) as file:
+        text = file.read()
+    os.unlink(report)
+    if ended.returncode != 0:
+        print(ended.stdout, ended.stderr)
+        raise SystemExit(f"{name}: the rig ended with {ended.returncode}")
+    return json.loads(text)
+
+
+def median(values):
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

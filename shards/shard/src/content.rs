@@ -1,0 +1,99 @@
+//! The content of a message in memory, ready for the wire.
+
+use bytes::Bytes;
+use memchr::memmem;
+
+/// End of data (RFC 5321 section 4.1.1.4), kept behind the content so that both leave in one write.
+const END: &[u8] = b".\r\n";
+
+/// Reference-counted content. Cloning it copies nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content(Bytes);
+
+impl Content {
+    /// Takes content whose lines end in CRLF; one that does not gets a last CRLF on the wire only if it must.
+    pub fn new(mut content: Vec<u8>) -> Content {
+        if !content.is_empty() && !content.ends_with(b"\r\n") {
+            content.extend_from_slice(b"\r\n");
+        }
+        content.extend_from_slice(END);
+        Content(Bytes::from(content))
+    }
+
+    /// The content without the end of data.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0[..self.0.len() - END.len()]
+    }
+
+    /// Bytes of content.
+    pub fn len(&self) -> usize {
+        self.0.len() - END.len()
+    }
+
+    /// Whether there is no content.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What DATA sends: dots doubled at the start of lines (RFC 5321 section 4.5.2), copying only if there is one,
+    /// and the end of data.
+    pub fn wire(&self) -> Bytes {
+        let content = self.bytes();
+        if !content.starts_with(b".")
+            && memmem::find(content, b"\r\n.").is_none_or(|at| at + 2 >= content.len())
+        {
+            return self.0.clone();
+        }
+        let mut stuffed = Vec::with_capacity(self.0.len() + 64);
+        let mut rest = content;
+        if rest.starts_with(b".") {
+            stuffed.push(b'.');
+        }
+        while let Some(at) = memmem::find(rest, b"\r\n.") {
+            stuffed.extend_from_slice(&rest[..at + 3]);
+            stuffed.push(b'.');
+            rest = &rest[at + 3..];
+        }
+        stuffed.extend_from_slice(rest);
+        stuffed.extend_from_slice(END);
+        Bytes::from(stuffed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rule as the RFC states it, line by line.
+    fn reference(content: &[u8]) -> Vec<u8> {
+        let text = String::from_utf8(content.to_vec()).expect("ASCII");
+        let stuff = |line: &str| if line.starts_with('.') { format!(".{line}") } else { line.to_owned() };
+        let lines: Vec<String> = text.split_inclusive("\r\n").map(stuff).collect();
+        (lines.concat() + ".\r\n").into_bytes()
+    }
+
+    #[test]
+    fn dots_are_doubled_at_the_start_of_lines_only() {
+        let pieces = ["", ".", "..", "a", "\r\n", "a.b"];
+        let mut contents = vec![String::new()];
+        for _ in 0..5 {
+            contents = contents.iter().flat_map(|c| pieces.iter().map(move |p| format!("{c}{p}"))).collect();
+        }
+        for text in contents.iter().filter(|text| text.is_empty() || text.ends_with("\r\n")) {
+            let content = Content::new(text.clone().into_bytes());
+            assert_eq!(content.bytes(), text.as_bytes());
+            assert_eq!(&*content.wire(), reference(text.as_bytes()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_leading_dot_nothing_is_copied() {
+        let content = Content::new(b"Subject: x\r\n\r\nhello. world\r\n".to_vec());
+        assert_eq!(content.wire().as_ptr(), content.bytes().as_ptr());
+    }
+
+    #[test]
+    fn a_last_line_without_its_end_gets_one() {
+        assert_eq!(&*Content::new(b"a".to_vec()).wire(), b"a\r\n.\r\n");
+    }
+}

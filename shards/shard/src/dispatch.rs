@@ -1,0 +1,116 @@
+//! From the queue to the shard that delivers: due deliveries become orders.
+
+use crate::content::Content;
+use crate::deliver;
+use crate::message::{Order, ShardMessage};
+use crate::metrics::Stage;
+use crate::shard::Shard;
+use crate::store::FreshMessage;
+use host::Host;
+use mail::{Envelope, Outcome, Reply, WallTime};
+use queue::Due;
+use spool::Place;
+use std::rc::Rc;
+
+/// Records that are read back from the spool at once.
+const READS_MAX: usize = 16;
+/// Contents up to this many bytes travel with an order that was read back; larger ones are read again when they
+/// are sent, so that orders which wait for a slow destination hold little memory.
+const CARRIED_BYTES_MAX: usize = 64 << 10;
+
+impl<H: Host> Shard<H> {
+    /// Turns what is ready into orders, as far as the windows of the destinations allow.
+    pub(crate) fn dispatch(&self) {
+        if self.draining.is_raised() {
+            return;
+        }
+        loop {
+            let Some(due) = self.queue.borrow_mut().take() else { break };
+            let fresh = self.fresh.borrow_mut().take(due.id);
+            match fresh {
+                Some(fresh) => self.send_fresh(due, fresh),
+                None => self.unread.borrow_mut().push_back(due),
+            }
+        }
+        self.read_more();
+    }
+
+    fn send_fresh(&self, due: Due<Place>, fresh: FreshMessage) {
+        self.metrics.record(Stage::Ready, self.host.wall().since(fresh.accepted));
+        let order = self.order(due, &fresh.envelope, Some(fresh.content), fresh.accepted);
+        self.send_order(order);
+    }
+
+    pub(crate) fn order(
+        &self,
+        due: Due<Place>,
+        envelope: &Envelope,
+        content: Option<Content>,
+        accepted: WallTime,
+    ) -> Order {
+        let address = |index: &u16| Some((*index, envelope.recipients.get(usize::from(*index))?.clone()));
+        Order {
+            origin: self.number,
+            key: due.key,
+            id: due.id,
+            place: due.place,
+            content,
+            sender: envelope.sender.clone(),
+            recipients: due.recipients.iter().filter_map(address).collect(),
+            destination: due.destination,
+            body: envelope.body,
+            utf8: envelope.utf8,
+            accepted,
+            expires: due.expires,
+            attempts: due.attempts,
+        }
+    }
+
+    fn send_order(&self, order: Order) {
+        let owner = self.owner(&order.destination);
+        if owner == self.number || deliver::holds_lease(self, &order.destination) {
+            deliver::take_order(&self.me(), order);
+            return;
+        }
+        deliver::ask_lease_if_backed_up(self, &order.destination, owner);
+        self.metrics.count.orders_sent.bump();
+        self.router.send(owner, ShardMessage::Order(Box::new(order)), &self.metrics);
+    }
+
+    /// Starts reads of due messages that are not in memory, a bounded number at once.
+    fn read_more(&self) {
+        while self.reading.get() < READS_MAX {
+            let Some(due) = self.unread.borrow_mut().pop_front() else { return };
+            self.reading.set(self.reading.get() + 1);
+            self.host.spawn(read(self.me(), due));
+        }
+    }
+}
+
+async fn read<H: Host>(shard: Rc<Shard<H>>, due: Due<Place>) {
+    let stored = shard.reader.read(due.place).await;
+    shard.reading.set(shard.reading.get() - 1);
+    match stored {
+        Ok(stored) => {
+            shard.metrics.count.contents_read.bump();
+            let carried = stored.content.len() <= CARRIED_BYTES_MAX;
+            let content = carried.then(|| Content::new(stored.content));
+            let order = shard.order(due, &stored.envelope, content, stored.accepted);
+            shard.send_order(order);
+        }
+        Err(error) => {
+            shard.metrics.count.reads_failed.bump();
+            tracing::error!(id = %due.id, %error, "message cannot be read back from the spool");
+            let reply = Reply::new(451, (4, 3, 0), "the message cannot be read from the spool just now");
+            shard.postpone(
+                due.key,
+                due.place,
+                due.id,
+                &due.recipients,
+                due.attempts,
+                Outcome::Deferred(reply),
+            );
+        }
+    }
+    shard.dispatch();
+}

@@ -1,0 +1,261 @@
+//! Mail comes in: the drivers of receiving sessions. All decisions about SMTP are in `smtp::receive`; here are the
+//! questions that it asks, and the input and output.
+
+use crate::config::Listen;
+use crate::shard::Shard;
+use crate::signal::{First, Place, contain, first};
+use host::{Conn, Host, Listener};
+use mail::{Address, MessageId, Reply, Time, WallTime};
+use smtp::receive::{Profile, Question, Session, Step};
+use std::cell::Cell;
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Wait after accept failed, so that running out of descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Wait for a peer to take our replies.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What reception takes at the moment.
+#[derive(Debug, Default)]
+pub struct Load {
+    sessions: Cell<usize>,
+    held: Cell<usize>,
+}
+
+impl Load {
+    /// Sessions open.
+    pub fn sessions(&self) -> usize {
+        self.sessions.get()
+    }
+
+    /// Bytes of content held by sessions.
+    pub fn held(&self) -> usize {
+        self.held.get()
+    }
+}
+
+/// One session's part of the load; given back when it is dropped, however the session ends.
+struct Share<'a> {
+    load: &'a Load,
+    held: usize,
+}
+
+impl Share<'_> {
+    fn new(load: &Load) -> Share<'_> {
+        load.sessions.set(load.sessions.get() + 1);
+        Share { load, held: 0 }
+    }
+
+    fn hold(&mut self, bytes: usize) {
+        self.load.held.set(self.load.held.get() - self.held + bytes);
+        self.held = bytes;
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.hold(0);
+        self.load.sessions.set(self.load.sessions.get() - 1);
+    }
+}
+
+/// Accepts connections until the shard drains.
+pub async fn accept<H: Host>(shard: Rc<Shard<H>>, mut listener: H::Listener, listen: Rc<Listen>) {
+    let profile = Rc::new(profile(&shard));
+    let draining = shard.draining.place();
+    while let First::One(accepted) = first(listener.accept(), draining.wait()).await {
+        match accepted {
+            Ok(conn) => {
+                shard.metrics.count.connections_accepted.bump();
+                shard.host.spawn(serve(shard.clone(), conn, profile.clone(), listen.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(shard = shard.number, %error, "accept failed");
+                shard.host.sleep_until(shard.host.now() + ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn profile<H: Host>(shard: &Shard<H>) -> Profile {
+    let bounds = &shard.config.reception;
+    Profile {
+        message_bytes_max: bounds.message_bytes_max,
+        recipients_max: bounds.recipients_max,
+        hops_max: bounds.hops_max,
+        errors_max: bounds.errors_max,
+        command_timeout: bounds.command_timeout,
+        data_timeout: bounds.data_timeout,
+        ..Profile::new(shard.config.hostname.clone())
+    }
+}
+
+async fn serve<H: Host>(shard: Rc<Shard<H>>, mut conn: H::Conn, profile: Rc<Profile>, listen: Rc<Listen>) {
+    let share = Share::new(&shard.reception);
+    if shard.reception.sessions() > shard.config.reception.connections_max {
+        shard.metrics.count.connections_refused.bump();
+        return refuse(&shard, conn, "421 4.3.2 Too many connections, try again later\r\n").await;
+    }
+    let draining = Some(shard.draining.place());
+    let driver = Driver { shard: &shard, listen, draining, out: Vec::new(), share };
+    match contain(driver.run(&mut conn, profile)).await {
+        Ok(End::Orderly) => conn.close().await,
+        Ok(End::Lost) => {}
+        Err(_) => {
+            shard.metrics.count.sessions_panicked.bump();
+            refuse(&shard, conn, "421 4.3.0 Internal error, closing the connection\r\n").await;
+        }
+    }
+}
+
+async fn refuse<H: Host>(shard: &Shard<H>, mut conn: H::Conn, reply: &str) {
+    let deadline = shard.host.now() + SEND_TIMEOUT;
+    if conn.send(&mut reply.as_bytes().to_vec(), deadline).await.is_ok() {
+        conn.close().await;
+    }
+}
+
+/// How a session ended.
+enum End {
+    /// Our last reply is sent: close in order.
+    Orderly,
+    /// The connection is of no use any more.
+    Lost,
+}
+
+/// What came while a session waited.
+enum Heard<C> {
+    Bytes(C),
+    EndOfInput,
+    Nothing,
+    /// The shard comes to rest; said once.
+    Draining,
+    Lost,
+}
+
+/// Drives one session.
+struct Driver<'a, H: Host> {
+    shard: &'a Rc<Shard<H>>,
+    listen: Rc<Listen>,
+    /// Where the session hears that the shard comes to rest, until it has.
+    draining: Option<Place<'a>>,
+    /// Replies that wait to leave in one write.
+    out: Vec<u8>,
+    share: Share<'a>,
+}
+
+impl<H: Host> Driver<'_, H> {
+    async fn run(mut self, conn: &mut H::Conn, profile: Rc<Profile>) -> End {
+        let client = conn.peer().ip();
+        let mut session = Session::new(profile, client, self.now());
+        loop {
+            match session.step(self.now(), &mut self.out) {
+                Step::NeedBytes => {
+                    self.bound_memory(&mut session);
+                    if self.flush(conn).await.is_err() {
+                        return End::Lost;
+                    }
+                    match self.hear(conn, session.deadline()).await {
+                        Heard::Bytes(chunk) => session.feed(&chunk, self.now()),
+                        Heard::EndOfInput => session.end_of_input(),
+                        Heard::Nothing => session.timed_out(&mut self.out),
+                        Heard::Draining => session.stop(),
+                        Heard::Lost => return End::Lost,
+                    }
+                }
+                Step::Ask(ticket) => {
+                    let verdict = self.judge(&session, client);
+                    ticket.answer(&mut session, verdict, &mut self.out);
+                }
+                Step::Begin(ticket) => {
+                    let verdict = self.begin();
+                    ticket.answer(&mut session, verdict, &mut self.out);
+                }
+                Step::Store(ticket, incoming) => {
+                    self.share.hold(incoming.content.len());
+                    if self.flush(conn).await.is_err() {
+                        return End::Lost;
+                    }
+                    let stored = self.shard.store(incoming, client).await;
+                    self.share.hold(0);
+                    ticket.answer(&mut session, stored, &mut self.out);
+                }
+                Step::Close(_) => {
+                    return if self.flush(conn).await.is_ok() { End::Orderly } else { End::Lost };
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.shard.host.now()
+    }
+
+    async fn hear(&mut self, conn: &mut H::Conn, deadline: Time) -> Heard<<H::Conn as Conn>::Chunk> {
+        let received = match &self.draining {
+            None => conn.recv(deadline).await,
+            Some(place) => match first(conn.recv(deadline), place.wait()).await {
+                First::One(received) => received,
+                First::Two(()) => {
+                    self.draining = None;
+                    return Heard::Draining;
+                }
+            },
+        };
+        match received {
+            Ok(Some(chunk)) => Heard::Bytes(chunk),
+            Ok(None) => Heard::EndOfInput,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Heard::Nothing,
+            Err(_) => Heard::Lost,
+        }
+    }
+
+    async fn flush(&mut self, conn: &mut H::Conn) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let deadline = self.now() + SEND_TIMEOUT;
+        conn.send(&mut self.out, deadline).await
+    }
+
+    /// Gives up the content under way when all contents together take too much memory.
+    fn bound_memory(&mut self, session: &mut Session) {
+        self.share.hold(session.held());
+        if self.share.held > 0 && self.shard.reception.held() > self.shard.config.reception.body_memory {
+            self.shard.metrics.count.bodies_refused.bump();
+            session.refuse_body(Reply::new(452, (4, 3, 1), "Too many messages under way, try again later"));
+            self.share.hold(session.held());
+        }
+    }
+
+    /// May this sender, this recipient?
+    fn judge(&self, session: &Session, client: IpAddr) -> Result<(), Reply> {
+        match session.question() {
+            Some(Question::Recipient { recipient }) if !self.may_relay(client, recipient) => {
+                self.shard.metrics.count.relay_refused.bump();
+                Err(Reply::new(550, (5, 7, 1), "Relaying denied"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Closed unless the client is trusted, or the domain is open to all (RFC 5321 section 7.8).
+    fn may_relay(&self, client: IpAddr, recipient: &Address) -> bool {
+        let client = client.to_canonical();
+        self.listen.relay_from.iter().any(|network| network.contains(&client))
+            || self.listen.relay_to.iter().any(|pattern| pattern.rank(recipient.domain()).is_some())
+    }
+
+    /// May content come in now, and under which identity?
+    fn begin(&self) -> Result<(MessageId, WallTime), Reply> {
+        if self.shard.queue.borrow().deliveries() >= self.shard.config.spool.deliveries_max {
+            self.shard.metrics.count.queue_refused.bump();
+            return Err(Reply::new(452, (4, 3, 1), "The queue is full, try again later"));
+        }
+        let wall = self.shard.host.wall();
+        Ok((self.shard.ids.borrow_mut().next(wall), wall))
+    }
+}

@@ -1,0 +1,251 @@
+//! What came of an attempt goes on record, failures are reported to the sender, and what was deferred waits again.
+
+use crate::content::Content;
+use crate::message::{Done, Order};
+use crate::metrics::Stage;
+use crate::shard::Shard;
+use host::{Host, Planted};
+use mail::bounce::{self, Failure, Report};
+use mail::{Address, BodyType, Envelope, MessageId, Outcome, Reply, Time};
+use queue::DeliveryKey;
+use spool::{OutcomeRecord, Place, RecipientState};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Wait before a settlement is tried again whose report could not be stored.
+const REPORT_RETRY: Duration = Duration::from_secs(10);
+
+/// The outcomes of one attempt, sorted by what they mean for the message.
+#[derive(Debug, Default)]
+struct Verdict {
+    /// Final states to be recorded.
+    finals: Vec<(u16, RecipientState)>,
+    /// Recipients that the sender must be told of.
+    failures: Vec<Failure>,
+    /// Recipients that wait again.
+    deferred: Vec<u16>,
+}
+
+impl<H: Host> Shard<H> {
+    /// Takes the outcome of an order of ours.
+    pub(crate) fn settle(&self, done: Done) {
+        if let Some(until) = done.rest {
+            self.queue.borrow_mut().rest(&done.order.destination, until);
+            self.earlier.raise();
+        }
+        if self.host.planted(Planted::OutcomeLost)
+            && done.outcomes.iter().all(|o| matches!(o, Outcome::Delivered(_)))
+        {
+            return;
+        }
+        let verdict = self.judge_outcomes(&done);
+        self.log_attempt(&done, verdict.deferred.is_empty());
+        if verdict.failures.is_empty() {
+            self.record(&done.order, verdict);
+            self.dispatch();
+        } else {
+            self.host.spawn(report_then_record(self.me(), done.order, verdict));
+        }
+    }
+
+    fn judge_outcomes(&self, done: &Done) -> Verdict {
+        let expired = done.order.expires <= self.host.now();
+        let mut verdict = Verdict::default();
+        let count = &self.metrics.count;
+        for ((index, address), outcome) in done.order.recipients.iter().zip(&done.outcomes) {
+            let state = match outcome {
+                Outcome::Delivered(_) => {
+                    count.recipients_delivered.bump();
+                    self.metrics.record(Stage::Delivered, self.host.wall().since(done.order.accepted));
+                    RecipientState::Delivered
+                }
+                Outcome::Deferred(_) if !expired => {
+                    count.recipients_deferred.bump();
+                    verdict.deferred.push(*index);
+                    continue;
+                }
+                Outcome::Deferred(reply) => {
+                    count.recipients_expired.bump();
+                    verdict.failures.push(failure(address, expiry(reply), done));
+                    RecipientState::Expired
+                }
+                Outcome::Failed(reply) => {
+                    count.recipients_failed.bump();
+                    verdict.failures.push(failure(address, reply.clone(), done));
+                    RecipientState::Failed
+                }
+            };
+            verdict.finals.push((*index, state));
+        }
+        verdict
+    }
+
+    fn log_attempt(&self, done: &Done, complete: bool) {
+        for ((_, address), outcome) in done.order.recipients.iter().zip(&done.outcomes) {
+            let (result, reply) = match outcome {
+                Outcome::Delivered(reply) => ("delivered", reply),
+                Outcome::Deferred(reply) => ("deferred", reply),
+                Outcome::Failed(reply) => ("failed", reply),
+            };
+            tracing::info!(
+                target: "mtad::attempt",
+                id = %done.order.id,
+                to = %address,
+                result,
+                destination = &*done.order.destination,
+                next_hop = done.next_hop.as_deref().unwrap_or("-"),
+                attempt = done.order.attempts + 1,
+                age_us = self.host.wall().since(done.order.accepted).as_micros() as u64,
+                complete,
+                %reply,
+                "attempt"
+            );
+        }
+    }
+
+    /// Puts the verdict on record and lets the queue go on.
+    fn record(&self, order: &Order, verdict: Verdict) {
+        let attempts = order.attempts.saturating_add(1);
+        let wait = self.config.retry.wait(attempts, self.host.random());
+        let again = (self.host.now() + wait).min(order.expires);
+        let next = self.host.wall() + wait;
+        let mut recipients = verdict.finals;
+        recipients.extend(
+            verdict.deferred.iter().map(|index| (*index, RecipientState::Waiting { attempts, next })),
+        );
+        let at = self.host.wall();
+        let record = OutcomeRecord { id: order.id, at, recipients };
+        self.log_of(order.place).append_outcome(order.place, &record);
+        self.settle_queue(order.key, order.id, order.place, verdict.deferred, again);
+    }
+
+    fn settle_queue(&self, key: DeliveryKey, id: MessageId, place: Place, deferred: Vec<u16>, again: Time) {
+        let waits = !deferred.is_empty();
+        let settled = self.queue.borrow_mut().settle(key, deferred.into_boxed_slice(), again);
+        if let Some(place) = settled.retired {
+            self.log_of(place).retire(id, place);
+        }
+        if waits {
+            self.earlier.raise();
+        }
+        debug_assert!(!waits || settled.retired.is_none(), "what waits is not retired: {id} at {place:?}");
+    }
+
+    /// Defers a delivery that did not even become an order.
+    pub(crate) fn postpone(
+        &self,
+        key: DeliveryKey,
+        place: Place,
+        id: MessageId,
+        recipients: &[u16],
+        attempts: u16,
+        outcome: Outcome,
+    ) {
+        tracing::info!(target: "mtad::attempt", %id, result = "deferred", reply = %outcome.reply(), "postponed");
+        self.metrics.count.recipients_deferred.add(recipients.len() as u64);
+        let wait = self.config.retry.wait(attempts.saturating_add(1), self.host.random());
+        self.settle_queue(key, id, place, recipients.to_vec(), self.host.now() + wait);
+    }
+
+    /// Looks at the ages of the next `budget` deliveries; those that are too old fail now.
+    pub(crate) fn expire(&self, budget: usize) {
+        let overdue = self.queue.borrow_mut().sweep(self.host.now(), budget);
+        for due in overdue {
+            self.fresh.borrow_mut().take(due.id);
+            self.host.spawn(expire(self.me(), due));
+        }
+    }
+}
+
+fn failure(address: &Address, reply: Reply, done: &Done) -> Failure {
+    Failure { recipient: address.clone(), reply, next_hop: done.next_hop.clone() }
+}
+
+/// The last reply, said to be the last.
+fn expiry(last: &Reply) -> Reply {
+    Reply::new(554, (5, 4, 7), format!("Delivery time expired; last reply: {last}"))
+}
+
+/// A delivery became too old while it waited: reads who sent it, and settles it as an attempt that came to nothing.
+async fn expire<H: Host>(shard: Rc<Shard<H>>, due: queue::Due<Place>) {
+    match shard.reader.read(due.place).await {
+        Ok(stored) => {
+            let order =
+                shard.order(due, &stored.envelope, Some(Content::new(stored.content)), stored.accepted);
+            let reply = Reply::new(451, (4, 4, 7), "no attempt succeeded in time");
+            let outcomes = vec![Outcome::Deferred(reply); order.recipients.len()];
+            shard.settle(Done { order, outcomes, next_hop: None, rest: None });
+        }
+        Err(error) => {
+            shard.metrics.count.reads_failed.bump();
+            tracing::error!(id = %due.id, %error, "an expired message cannot be read back from the spool");
+            let reply = Reply::new(451, (4, 3, 0), "the message cannot be read from the spool just now");
+            shard.postpone(
+                due.key,
+                due.place,
+                due.id,
+                &due.recipients,
+                due.attempts,
+                Outcome::Deferred(reply),
+            );
+        }
+    }
+}
+
+/// A failure counts only when its report is durable: the report first, then the record.
+async fn report_then_record<H: Host>(shard: Rc<Shard<H>>, order: Order, verdict: Verdict) {
+    match report(&shard, &order, &verdict.failures).await {
+        Ok(()) => shard.record(&order, verdict),
+        Err(error) => {
+            tracing::error!(id = %order.id, error, "failure report not stored; trying again later");
+            let waiting = order.recipients.iter().map(|(index, _)| *index);
+            let delivered = |index: &u16| verdict.finals.contains(&(*index, RecipientState::Delivered));
+            let deferred: Vec<u16> = waiting.filter(|index| !delivered(index)).collect();
+            let finals =
+                verdict.finals.into_iter().filter(|(_, state)| *state == RecipientState::Delivered).collect();
+            let again = shard.host.now() + REPORT_RETRY;
+            let record = OutcomeRecord { id: order.id, at: shard.host.wall(), recipients: finals };
+            shard.log_of(order.place).append_outcome(order.place, &record);
+            shard.settle_queue(order.key, order.id, order.place, deferred, again);
+        }
+    }
+    shard.dispatch();
+}
+
+/// Stores and queues the report to the sender. A null reverse-path gets none (RFC 5321 section 4.5.5).
+async fn report<H: Host>(shard: &Rc<Shard<H>>, order: &Order, failures: &[Failure]) -> Result<(), String> {
+    let Some(sender) = &order.sender else {
+        shard.metrics.count.bounces_suppressed.bump();
+        return Ok(());
+    };
+    let original = match &order.content {
+        Some(content) => bounce::headers(content.bytes()).to_vec(),
+        None => match shard.reader.read(order.place).await {
+            Ok(stored) => bounce::headers(&stored.content).to_vec(),
+            Err(error) => return Err(error.to_string()),
+        },
+    };
+    let now = shard.host.wall();
+    let id = shard.ids.borrow_mut().next(now);
+    let report = Report {
+        hostname: &shard.config.hostname,
+        id,
+        at: now,
+        sender,
+        original: order.id,
+        arrived: order.accepted,
+        failures,
+        headers: &original,
+        utf8: order.utf8,
+    };
+    let content = bounce::report(&report);
+    let utf8 = report.is_utf8();
+    let body = if utf8 { BodyType::EightBit } else { BodyType::SevenBit };
+    let envelope = Envelope { sender: None, recipients: vec![sender.clone()], body, utf8 };
+    let appended = shard.home.append_message(id, now, &envelope, &content).await;
+    let place = appended.map_err(|error| error.to_string())?;
+    shard.metrics.count.bounces_sent.bump();
+    tracing::info!(target: "mtad::report", %id, about = %order.id, to = %sender, recipients = failures.len(), "report");
+    shard.enqueue(id, place, envelope, Content::new(content), now);
+    Ok(())
+}

@@ -1,0 +1,323 @@
+//! A destination at work: its orders, its connections, and the way there.
+
+use crate::message::{Done, Lease, Order, ShardMessage};
+use crate::plan::{self, Nowhere, Plan};
+use crate::shard::Shard;
+use crate::signal::Signal;
+use host::Host;
+use mail::{Outcome, Reply, Time};
+use queue::{Allowance, Destination, Lent, Phase};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One destination that this shard owns or holds a lease on.
+pub struct Site<H: Host> {
+    /// Its name, which says how to reach it.
+    pub name: Arc<str>,
+    destination: RefCell<Destination<Held<H>>>,
+    /// Connections that wait for an order; the one that waited least is used first.
+    idle: RefCell<Vec<Rc<Idle<H>>>>,
+    way: RefCell<Way>,
+    /// No new connection before this.
+    opens_at: Cell<Time>,
+}
+
+/// What is known of the way to a destination.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// Nothing: it must be looked up before connections are opened.
+    Unknown,
+    /// It is being looked up.
+    Asked,
+    /// It leads here.
+    Known(Arc<Plan>),
+    /// There is none.
+    Nowhere(Nowhere),
+}
+
+/// A connection's wait for an order.
+pub struct Idle<H: Host> {
+    since: Time,
+    call: RefCell<Option<Call<H>>>,
+    called: Signal,
+}
+
+/// What ends the wait.
+pub enum Call<H: Host> {
+    /// Deliver this.
+    Deliver(Held<H>),
+    /// Nothing came for too long, or the shard drains.
+    Close,
+}
+
+impl<H: Host> Idle<H> {
+    /// Waits for the call.
+    pub async fn wait(&self) -> Call<H> {
+        loop {
+            if let Some(call) = self.call.take() {
+                return call;
+            }
+            self.called.wait().await;
+        }
+    }
+
+    fn call(&self, call: Call<H>) {
+        self.call.replace(Some(call));
+        self.called.raise();
+    }
+}
+
+/// An order in this shard's hands. Dropped without an outcome (a panic, a bug), it is deferred: never lost.
+pub struct Held<H: Host> {
+    order: Option<Order>,
+    shard: Rc<Shard<H>>,
+}
+
+impl<H: Host> Held<H> {
+    /// Takes an order into hand.
+    pub fn new(shard: Rc<Shard<H>>, order: Order) -> Held<H> {
+        Held { order: Some(order), shard }
+    }
+
+    /// The order.
+    pub fn order(&self) -> &Order {
+        self.order.as_ref().expect("only `finish` takes it, and consumes the holder")
+    }
+
+    /// Sends the outcome, one per recipient, to the shard that accepted the message.
+    pub fn finish(mut self, outcomes: Vec<Outcome>, next_hop: Option<String>, rest: Option<Time>) {
+        self.send(outcomes, next_hop, rest);
+    }
+
+    /// The same outcome for all recipients.
+    pub fn finish_all(self, outcome: Outcome, next_hop: Option<String>, rest: Option<Time>) {
+        let outcomes = vec![outcome; self.order().recipients.len()];
+        self.finish(outcomes, next_hop, rest);
+    }
+
+    fn send(&mut self, outcomes: Vec<Outcome>, next_hop: Option<String>, rest: Option<Time>) {
+        let Some(order) = self.order.take() else { return };
+        assert_eq!(outcomes.len(), order.recipients.len(), "one outcome per recipient");
+        let (origin, done) = (order.origin, Done { order, outcomes, next_hop, rest });
+        if origin == self.shard.number {
+            self.shard.settle(done);
+        } else {
+            self.shard.router.send(origin, ShardMessage::Done(Box::new(done)), &self.shard.metrics);
+        }
+    }
+}
+
+impl<H: Host> Drop for Held<H> {
+    fn drop(&mut self) {
+        if let Some(order) = &self.order {
+            let reply = Reply::new(451, (4, 3, 0), "internal error during the attempt");
+            let outcomes = vec![Outcome::Deferred(reply); order.recipients.len()];
+            self.send(outcomes, None, None);
+        }
+    }
+}
+
+/// A connection's place in the count; gives it back however the connection ends.
+pub struct Permit<H: Host> {
+    shard: Rc<Shard<H>>,
+    site: Rc<Site<H>>,
+    phase: Phase,
+}
+
+impl<H: Host> Permit<H> {
+    /// The place that [`Site::try_open`] counted in.
+    pub fn starting(shard: Rc<Shard<H>>, site: Rc<Site<H>>) -> Permit<H> {
+        Permit { shard, site, phase: Phase::Starting }
+    }
+
+    /// Moves on to another phase.
+    pub fn shift(&mut self, to: Phase) {
+        if self.phase != to {
+            self.site.destination.borrow_mut().shift(self.phase, Some(to));
+            self.phase = to;
+        }
+    }
+}
+
+impl<H: Host> Drop for Permit<H> {
+    fn drop(&mut self) {
+        self.site.destination.borrow_mut().shift(self.phase, None);
+        crate::deliver::open_more(&self.shard, &self.site);
+    }
+}
+
+impl<H: Host> Site<H> {
+    /// A destination without orders.
+    pub fn new(name: Arc<str>, allowance: Allowance, shards: usize, plan: Option<Arc<Plan>>) -> Site<H> {
+        Site {
+            name,
+            destination: RefCell::new(Destination::new(allowance, shards)),
+            idle: RefCell::default(),
+            way: RefCell::new(plan.map_or(Way::Unknown, Way::Known)),
+            opens_at: Cell::new(Time(0)),
+        }
+    }
+
+    /// Hands an order to a waiting connection, or keeps it for the next one.
+    pub fn push(&self, held: Held<H>) {
+        match self.pop_idle() {
+            Some(idle) => idle.call(Call::Deliver(held)),
+            None => self.destination.borrow_mut().push(held),
+        }
+    }
+
+    /// Keeps an order that a connection could not begin: it is the next one.
+    pub fn put_back(&self, held: Held<H>) {
+        self.destination.borrow_mut().put_back(held);
+    }
+
+    /// The oldest order at hand.
+    pub fn pop(&self) -> Option<Held<H>> {
+        self.destination.borrow_mut().pop()
+    }
+
+    /// Begins to wait for an order. The permit must be idle before.
+    pub fn wait_idle(&self, now: Time) -> Rc<Idle<H>> {
+        let idle = Rc::new(Idle { since: now, call: RefCell::new(None), called: Signal::default() });
+        self.idle.borrow_mut().push(idle.clone());
+        idle
+    }
+
+    fn pop_idle(&self) -> Option<Rc<Idle<H>>> {
+        self.idle.borrow_mut().pop()
+    }
+
+    /// Ends the waits that began before `before`.
+    pub fn close_idle(&self, before: Time) {
+        let (over, kept) = self.idle.take().into_iter().partition(|idle| idle.since < before);
+        *self.idle.borrow_mut() = kept;
+        let over: Vec<Rc<Idle<H>>> = over;
+        over.iter().for_each(|idle| idle.call(Call::Close));
+    }
+
+    /// Whether the destination does not rest.
+    pub fn may_open(&self, now: Time) -> bool {
+        now >= self.opens_at.get()
+    }
+
+    /// Counts a new connection in, if one is wanted and allowed.
+    pub fn try_open(&self) -> bool {
+        self.destination.borrow_mut().try_open()
+    }
+
+    /// A connection served: failures in a row are forgotten.
+    pub fn note_success(&self) {
+        self.destination.borrow_mut().note_failure(false);
+    }
+
+    /// A connection came to nothing: no other is opened for a while. Says until when.
+    pub fn note_failure(&self, shard: &Shard<H>) -> Time {
+        let failures = self.destination.borrow_mut().note_failure(true);
+        let until = shard.host.now() + shard.config.retry.rest(failures);
+        self.opens_at.set(until);
+        until
+    }
+
+    /// Ends every order at hand that no connection has taken.
+    pub fn finish_ready(&self, outcome: &Outcome, rest: Option<Time>) {
+        let ready = self.destination.borrow_mut().take_where(|_| true);
+        ready.into_iter().for_each(|held| held.finish_all(outcome.clone(), None, rest));
+    }
+
+    /// Ends the orders at hand whose messages are too old.
+    pub fn expire(&self, now: Time) {
+        let old = self.destination.borrow_mut().take_where(|held| held.order().expires <= now);
+        let reply = Reply::new(451, (4, 4, 7), "no attempt was possible in time");
+        old.into_iter().for_each(|held| held.finish_all(Outcome::Deferred(reply.clone()), None, None));
+    }
+
+    /// Orders at hand that no connection has taken.
+    pub fn ready(&self) -> usize {
+        self.destination.borrow().ready()
+    }
+
+    /// Connections in any phase.
+    pub fn open(&self) -> usize {
+        self.destination.borrow().open()
+    }
+
+    /// Whether connections beside the one that asks are at work or at hand.
+    pub fn has_others(&self) -> bool {
+        self.destination.borrow().serving() > 0
+    }
+
+    /// Whether a connection that has ended a transaction must close for others to get their share.
+    pub fn is_over_limit(&self) -> bool {
+        self.destination.borrow().is_over_limit()
+    }
+
+    /// Whether no connection is open but idle ones, which are being closed.
+    pub fn is_quiet(&self) -> bool {
+        self.destination.borrow().open() == 0
+    }
+
+    /// Whether there is nothing left to remember.
+    pub fn is_unused(&self) -> bool {
+        self.destination.borrow().is_unused()
+    }
+
+    /// On whose leave we work.
+    pub fn allowance(&self) -> Allowance {
+        self.destination.borrow().allowance()
+    }
+
+    /// Lends a share of an owned destination to another shard.
+    pub fn lend(&self, shard: usize) -> Lease {
+        let lent = self.destination.borrow_mut().lend(shard);
+        let plan = match &*self.way.borrow() {
+            Way::Known(plan) => Some(plan.clone()),
+            _ => None,
+        };
+        Lease { destination: self.name.clone(), lent, plan }
+    }
+
+    /// A lease has grown.
+    pub fn set_lease(&self, lent: Lent) {
+        self.destination.borrow_mut().set_lease(lent);
+    }
+
+    /// A lease has come back.
+    pub fn returned(&self, shard: usize, epoch: u32) {
+        self.destination.borrow_mut().returned(shard, epoch);
+    }
+
+    /// Keeps nothing free any longer for shards that asked for a lease in vain.
+    pub fn forget_unserved(&self) {
+        self.destination.borrow_mut().forget_unserved();
+    }
+
+    /// What is known of the way now; what is too old is not.
+    pub fn way(&self, now: Time) -> Way {
+        let way = &mut *self.way.borrow_mut();
+        let expires = match way {
+            Way::Known(plan) => plan.expires,
+            Way::Nowhere(nowhere) => nowhere.until,
+            Way::Unknown | Way::Asked => Time::FAR,
+        };
+        if expires <= now {
+            *way = Way::Unknown;
+        }
+        way.clone()
+    }
+
+    /// Looks the way up; one task at a time does so.
+    pub async fn find_way(&self, shard: &Shard<H>) -> Way {
+        let way = match plan::make(&shard.host, &self.name, shard.config.delivery.port).await {
+            Ok(plan) => Way::Known(Arc::new(plan)),
+            Err(nowhere) => Way::Nowhere(nowhere),
+        };
+        *self.way.borrow_mut() = way.clone();
+        way
+    }
+
+    /// The way is about to be looked up.
+    pub fn ask_way(&self) {
+        *self.way.borrow_mut() = Way::Asked;
+    }
+}

@@ -1,0 +1,156 @@
+//! From end-of-data to the queue: the message is made durable, then its deliveries are queued.
+
+use crate::content::Content;
+use crate::metrics::Stage;
+use crate::shard::Shard;
+use host::Host;
+use mail::{Envelope, MessageId, Reply, WallTime};
+use queue::NewDelivery;
+use smtp::receive::Incoming;
+use spool::{AppendError, Place};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Stored messages whose content is still in memory for the first attempt, within a budget of bytes; the oldest
+/// are forgotten first and read back from the spool when their time comes.
+#[derive(Debug)]
+pub struct Fresh {
+    messages: BTreeMap<MessageId, FreshMessage>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+/// One message that is still in memory.
+#[derive(Clone, Debug)]
+pub struct FreshMessage {
+    /// Its envelope.
+    pub envelope: Rc<Envelope>,
+    /// Its content.
+    pub content: Content,
+    /// When it was accepted.
+    pub accepted: WallTime,
+    /// Deliveries that have not left yet.
+    deliveries: usize,
+}
+
+impl Fresh {
+    /// Nothing yet, and at most `bytes_max` later.
+    pub fn new(bytes_max: usize) -> Fresh {
+        Fresh { messages: BTreeMap::new(), bytes: 0, bytes_max }
+    }
+
+    /// Bytes of content held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn keep(&mut self, id: MessageId, message: FreshMessage) {
+        self.bytes += message.content.len();
+        self.messages.insert(id, message);
+        while self.bytes > self.bytes_max
+            && let Some((_, oldest)) = self.messages.pop_first()
+        {
+            self.bytes -= oldest.content.len();
+        }
+    }
+
+    /// The message for one of its deliveries; with the last one it is forgotten.
+    pub fn take(&mut self, id: MessageId) -> Option<FreshMessage> {
+        let message = self.messages.get_mut(&id)?;
+        message.deliveries -= 1;
+        if message.deliveries > 0 {
+            return Some(message.clone());
+        }
+        let message = self.messages.remove(&id)?;
+        self.bytes -= message.content.len();
+        Some(message)
+    }
+}
+
+impl<H: Host> Shard<H> {
+    /// Makes a received message durable and queues it. `Ok` is the promise behind the 250.
+    pub(crate) async fn store(&self, incoming: Incoming, client: IpAddr) -> Result<(), Reply> {
+        let Incoming { id, accepted, envelope, content, .. } = incoming;
+        let begun = self.host.now();
+        let appended = self.home.append_message(id, accepted, &envelope, &content).await;
+        let place = appended.map_err(|error| self.refuse_to_store(id, error))?;
+        let took = self.host.now().since(begun);
+        self.metrics.count.messages_accepted.bump();
+        self.metrics.count.bytes_accepted.add(content.len() as u64);
+        self.metrics.record(Stage::Durable, took);
+        tracing::info!(
+            target: "mtad::accepted",
+            %id, %client,
+            from = sender_text(&envelope),
+            recipients = envelope.recipients.len(),
+            bytes = content.len(),
+            durable_us = took.as_micros() as u64,
+            "accepted"
+        );
+        self.enqueue(id, place, envelope, Content::new(content), accepted);
+        Ok(())
+    }
+
+    fn refuse_to_store(&self, id: MessageId, error: AppendError) -> Reply {
+        self.metrics.count.messages_not_stored.bump();
+        tracing::error!(target: "mtad::refused", %id, %error, "message not stored");
+        match error {
+            AppendError::TooLarge => Reply::new(552, (5, 3, 4), "Message too large"),
+            AppendError::Full | AppendError::Busy => {
+                Reply::new(452, (4, 3, 1), "No room to store the message, try again later")
+            }
+            _ => Reply::new(451, (4, 3, 0), "The message could not be stored, try again later"),
+        }
+    }
+
+    /// Queues a durable message and sends its deliveries on their way as far as limits allow.
+    pub(crate) fn enqueue(
+        &self,
+        id: MessageId,
+        place: Place,
+        envelope: Envelope,
+        content: Content,
+        accepted: WallTime,
+    ) {
+        let now = self.host.now();
+        let groups = self.group(envelope.recipients.iter().enumerate().map(|(i, r)| (i as u16, r.domain())));
+        let new = |(destination, recipients): (Arc<str>, Vec<u16>)| NewDelivery {
+            destination,
+            recipients: recipients.into_boxed_slice(),
+            attempts: 0,
+            due: now,
+        };
+        let deliveries: Vec<NewDelivery> = groups.into_iter().map(new).collect();
+        let fresh =
+            FreshMessage { envelope: Rc::new(envelope), content, accepted, deliveries: deliveries.len() };
+        self.fresh.borrow_mut().keep(id, fresh);
+        let expires = now + self.config.retry.max_age;
+        self.queue.borrow_mut().add(id, place, expires, deliveries, now);
+        self.dispatch();
+    }
+
+    /// Groups recipients by their destination.
+    pub(crate) fn group<'a>(
+        &self,
+        recipients: impl Iterator<Item = (u16, &'a str)>,
+    ) -> Vec<(Arc<str>, Vec<u16>)> {
+        let mut groups: Vec<(Arc<str>, Vec<u16>)> = Vec::new();
+        let mut places: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        for (index, domain) in recipients {
+            let destination = self.routes.destination(domain);
+            let place = *places.entry(destination.clone()).or_insert(groups.len());
+            if place == groups.len() {
+                groups.push((destination, Vec::new()));
+            }
+            groups[place].1.push(index);
+        }
+        groups
+    }
+}
+
+/// The reverse-path as logs show it.
+pub(crate) fn sender_text(envelope: &Envelope) -> &str {
+    envelope.sender.as_ref().map_or("<>", |sender| sender.as_str())
+}

@@ -1,0 +1,221 @@
+//! One connection to a next hop: the driver of a sending session. All decisions about SMTP are in `smtp::send`.
+
+use crate::content::Content;
+use crate::message::Order;
+use crate::metrics::Stage;
+use crate::plan::Endpoint;
+use crate::shard::Shard;
+use host::{Conn, Host};
+use mail::{Outcome, Reply};
+use smtp::send::{Profile, Session, Step, Transaction};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Wait for a peer to take commands, which are small.
+const COMMAND_SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A connection to a next hop, greeted and ready.
+pub struct Link<C> {
+    conn: C,
+    session: Session,
+    /// Commands that wait to leave in one write.
+    out: Vec<u8>,
+}
+
+/// A connection that was lost in the middle of a transaction.
+pub struct Lost {
+    /// One per recipient.
+    pub outcomes: Vec<Outcome>,
+    /// Why.
+    pub reply: Reply,
+    /// Whether some recipient has a final outcome, or the next hop may have taken the message although we did not
+    /// hear so: then no other next hop may try it in the same attempt.
+    pub at_risk: bool,
+}
+
+impl<C: Conn> Link<C> {
+    /// Connects, and waits until a transaction may begin.
+    pub async fn open<H: Host<Conn = C>>(shard: &Shard<H>, endpoint: &Endpoint) -> Result<Link<C>, Reply> {
+        let deadline = shard.host.now() + shard.config.delivery.connect_timeout;
+        let connected = shard.host.connect(endpoint.address, None, deadline).await;
+        let conn = connected.map_err(|error| unreachable(endpoint, &error))?;
+        shard.metrics.count.connections_opened.bump();
+        let session = Session::new(Rc::new(profile(shard)), shard.host.now());
+        let mut link = Link { conn, session, out: Vec::new() };
+        link.until_ready(shard).await?;
+        Ok(link)
+    }
+
+    async fn until_ready<H: Host<Conn = C>>(&mut self, shard: &Shard<H>) -> Result<(), Reply> {
+        loop {
+            match self.session.step(shard.host.now(), &mut self.out) {
+                Step::Ready => return Ok(()),
+                Step::NeedBytes => self.exchange(shard).await?,
+                Step::Close(reply) => {
+                    let reply = reply.unwrap_or_else(closed_early);
+                    self.flush(shard).await.ok();
+                    return Err(reply);
+                }
+                Step::Content | Step::Done(_) => unreachable!("no transaction has begun"),
+            }
+        }
+    }
+
+    /// Delivers an order, in as many transactions as its recipients need.
+    pub async fn deliver<H: Host<Conn = C>>(
+        &mut self,
+        shard: &Shard<H>,
+        order: &Order,
+    ) -> Result<Vec<Outcome>, Lost> {
+        if self.conn.is_stale() {
+            let reply = closed_early();
+            let outcomes = vec![Outcome::Deferred(reply.clone()); order.recipients.len()];
+            return Err(Lost { outcomes, reply, at_risk: false });
+        }
+        let content = match content(shard, order).await {
+            Ok(content) => content,
+            Err(reply) => return Ok(vec![Outcome::Deferred(reply); order.recipients.len()]),
+        };
+        let mut outcomes = Vec::with_capacity(order.recipients.len());
+        for recipients in order.recipients.chunks(shard.config.delivery.recipients_max) {
+            let transaction = Transaction {
+                sender: order.sender.clone(),
+                recipients: recipients.iter().map(|(_, address)| address.clone()).collect(),
+                body: order.body,
+                utf8: order.utf8,
+                size: content.len() as u64,
+            };
+            let begun = shard.host.now();
+            match self.transact(shard, transaction, &content).await {
+                Ok(part) => outcomes.extend(part),
+                Err(lost) => return Err(spread_loss(lost, outcomes, order.recipients.len())),
+            }
+            shard.metrics.record(Stage::Transaction, shard.host.now().since(begun));
+        }
+        Ok(outcomes)
+    }
+
+    async fn transact<H: Host<Conn = C>>(
+        &mut self,
+        shard: &Shard<H>,
+        transaction: Transaction,
+        content: &Content,
+    ) -> Result<Vec<Outcome>, Lost> {
+        self.session.begin(transaction, shard.host.now(), &mut self.out);
+        let mut content_sent = false;
+        loop {
+            let failed = match self.session.step(shard.host.now(), &mut self.out) {
+                Step::Done(outcomes) => {
+                    // The session may have more to say (RSET) before it is ready; that leaves with the next command.
+                    return Ok(outcomes);
+                }
+                Step::NeedBytes => self.exchange(shard).await.err(),
+                Step::Content => {
+                    content_sent = true;
+                    let sent = self.send_content(shard, content).await;
+                    self.session.content_sent(shard.host.now());
+                    sent.err()
+                }
+                Step::Close(reply) => Some(reply.unwrap_or_else(closed_early)),
+                Step::Ready => unreachable!("a transaction is open"),
+            };
+            if let Some(reply) = failed {
+                let outcomes = self.session.lost(reply.clone()).unwrap_or_default();
+                let decided = outcomes.iter().any(Outcome::is_final);
+                return Err(Lost { outcomes, reply, at_risk: content_sent || decided });
+            }
+        }
+    }
+
+    async fn send_content<H: Host<Conn = C>>(
+        &mut self,
+        shard: &Shard<H>,
+        content: &Content,
+    ) -> Result<(), Reply> {
+        self.flush(shard).await?;
+        self.conn.send_bytes(content.wire(), self.session.deadline()).await.map_err(|error| lost(&error))
+    }
+
+    /// Sends what waits, and feeds the session with what comes.
+    async fn exchange<H: Host<Conn = C>>(&mut self, shard: &Shard<H>) -> Result<(), Reply> {
+        self.flush(shard).await?;
+        match self.conn.recv(self.session.deadline()).await {
+            Ok(Some(chunk)) => {
+                self.session.feed(&chunk);
+                Ok(())
+            }
+            Ok(None) => Err(closed_early()),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(self.session.timeout_reply()),
+            Err(error) => Err(lost(&error)),
+        }
+    }
+
+    async fn flush<H: Host<Conn = C>>(&mut self, shard: &Shard<H>) -> Result<(), Reply> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let deadline = shard.host.now() + COMMAND_SEND_TIMEOUT;
+        self.conn.send(&mut self.out, deadline).await.map_err(|error| lost(&error))
+    }
+
+    /// Says goodbye and closes; the next hop's answer is awaited only as long as closing waits anyway.
+    pub async fn quit<H: Host<Conn = C>>(mut self, shard: &Shard<H>) {
+        self.session.quit(shard.host.now(), &mut self.out);
+        if self.flush(shard).await.is_ok() {
+            self.conn.close().await;
+        }
+    }
+}
+
+fn profile<H: Host>(shard: &Shard<H>) -> Profile {
+    let delivery = &shard.config.delivery;
+    Profile {
+        greeting_timeout: delivery.reply_timeout,
+        ehlo_timeout: delivery.reply_timeout,
+        mail_timeout: delivery.reply_timeout,
+        recipient_timeout: delivery.reply_timeout,
+        data_timeout: delivery.data_timeout,
+        final_timeout: delivery.final_timeout,
+        ..Profile::new(shard.config.hostname.clone())
+    }
+}
+
+/// The order's content: from memory, else from the spool.
+async fn content<H: Host>(shard: &Shard<H>, order: &Order) -> Result<Content, Reply> {
+    if let Some(content) = &order.content {
+        return Ok(content.clone());
+    }
+    match shard.reader.read(order.place).await {
+        Ok(stored) => {
+            shard.metrics.count.contents_read.bump();
+            Ok(Content::new(stored.content))
+        }
+        Err(error) => {
+            shard.metrics.count.reads_failed.bump();
+            tracing::error!(id = %order.id, %error, "content cannot be read back from the spool");
+            Err(Reply::new(451, (4, 3, 0), "the content cannot be read from the spool just now"))
+        }
+    }
+}
+
+/// The outcomes of all recipients when a later transaction of an order was lost: those before have theirs, those
+/// that were not tried are deferred.
+fn spread_loss(lost: Lost, mut before: Vec<Outcome>, recipients: usize) -> Lost {
+    let at_risk = lost.at_risk || !before.is_empty();
+    before.extend(lost.outcomes);
+    before.resize(recipients, Outcome::Deferred(lost.reply.clone()));
+    Lost { outcomes: before, reply: lost.reply, at_risk }
+}
+
+fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Reply {
+    Reply::new(451, (4, 4, 1), format!("no connection to {} ({}): {error}", endpoint.host, endpoint.address))
+}
+
+fn lost(error: &io::Error) -> Reply {
+    Reply::new(451, (4, 4, 2), format!("connection lost: {error}"))
+}
+
+fn closed_early() -> Reply {
+    Reply::new(451, (4, 4, 2), "connection closed by the next hop")
+}
