@@ -54,8 +54,13 @@ impl Address {
             return Err(AddressError::Domain);
         }
         let mut whole = String::with_capacity(text.len());
-        whole.push_str(&text[..=at]);
-        whole.extend(domain.chars().flat_map(char::to_lowercase));
+        whole.push_str(text);
+        if domain.is_ascii() {
+            whole[at + 1..].make_ascii_lowercase();
+        } else {
+            whole.truncate(at + 1);
+            whole.extend(domain.chars().flat_map(char::to_lowercase));
+        }
         Ok(Address { text: whole.into_boxed_str(), at: at as u16 })
     }
 

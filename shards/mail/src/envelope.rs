@@ -3,13 +3,13 @@
 use crate::Address;
 use alloc::vec::Vec;
 
-/// What the client declared of the content (RFC 6152 section 3).
+/// What the content needs of the way that it takes (RFC 6152 section 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BodyType {
-    /// No declaration, or `BODY=7BIT`.
+    /// Nothing: it is ASCII.
     #[default]
     SevenBit,
-    /// `BODY=8BITMIME`.
+    /// `BODY=8BITMIME`: it has bytes above 127.
     EightBit,
 }
 
@@ -20,7 +20,7 @@ pub struct Envelope {
     pub sender: Option<Address>,
     /// The forward-paths in the order in which they were given; at least one once stored.
     pub recipients: Vec<Address>,
-    /// The declared body type.
+    /// The body type, by the content itself.
     pub body: BodyType,
     /// The client said SMTPUTF8 (RFC 6531): addresses or headers may hold UTF-8.
     pub utf8: bool,

@@ -175,7 +175,7 @@ impl<H: Host> Driver<'_, H> {
                     ticket.answer(&mut session, verdict, &mut self.out);
                 }
                 Step::Store(ticket, incoming) => {
-                    self.share.hold(incoming.content.len());
+                    self.share.hold(incoming.content.capacity());
                     if self.flush(conn).await.is_err() {
                         return End::Lost;
                     }

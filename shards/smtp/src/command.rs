@@ -1,0 +1,243 @@
+//! Command lines (RFC 5321 section 4.1), parsed without copying.
+
+use mail::BodyType;
+use memchr::memchr3;
+
+/// A command line that could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// `EHLO` and the client's name: printable, without spaces, never empty.
+    Ehlo(&'a str),
+    /// `HELO` and the client's name, as for [`Command::Ehlo`].
+    Helo(&'a str),
+    /// `MAIL FROM:`.
+    Mail(Mail<'a>),
+    /// `RCPT TO:` and the path between its angle brackets, without a source route. Nothing is known of it yet:
+    /// whether it may hold UTF-8 depends on the transaction.
+    Rcpt(&'a str),
+    /// `DATA`.
+    Data,
+    /// `RSET`.
+    Rset,
+    /// `NOOP`, whatever its argument.
+    Noop,
+    /// `VRFY` with an argument.
+    Vrfy,
+    /// `HELP`, whatever its argument.
+    Help,
+    /// `QUIT`.
+    Quit,
+}
+
+/// The argument of `MAIL` (RFC 5321 section 4.1.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mail<'a> {
+    /// The path between the angle brackets, without a source route; empty for the null reverse-path.
+    pub path: &'a str,
+    /// `SIZE=`, in bytes; what no number can hold is `u64::MAX` (RFC 1870).
+    pub size: Option<u64>,
+    /// `BODY=` (RFC 6152).
+    pub body: BodyType,
+    /// `SMTPUTF8` (RFC 6531).
+    pub utf8: bool,
+}
+
+/// Why a line is no command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandError {
+    /// NUL, CR or LF inside, or no UTF-8.
+    Bytes,
+    /// No verb that we have heard of.
+    Unknown,
+    /// A known verb that this server does not offer.
+    NotImplemented,
+    /// The argument is missing, or wrong, or there should be none.
+    Argument,
+    /// A parameter of MAIL or RCPT that was not announced.
+    Parameter,
+}
+
+/// Longest name in EHLO and HELO, in bytes (RFC 5321 section 4.5.3.1.2).
+const NAME_BYTES_MAX: usize = 255;
+/// Most digits in `SIZE=` (RFC 1870 section 5).
+const SIZE_DIGITS_MAX: usize = 20;
+
+#[derive(Clone, Copy)]
+enum Verb {
+    Ehlo,
+    Helo,
+    Mail,
+    Rcpt,
+    Data,
+    Rset,
+    Noop,
+    Vrfy,
+    Help,
+    Quit,
+    NotImplemented,
+}
+
+/// The frequent ones first.
+const VERBS: [(&str, Verb); 17] = [
+    ("RCPT", Verb::Rcpt),
+    ("MAIL", Verb::Mail),
+    ("DATA", Verb::Data),
+    ("EHLO", Verb::Ehlo),
+    ("QUIT", Verb::Quit),
+    ("RSET", Verb::Rset),
+    ("HELO", Verb::Helo),
+    ("NOOP", Verb::Noop),
+    ("VRFY", Verb::Vrfy),
+    ("HELP", Verb::Help),
+    ("EXPN", Verb::NotImplemented),
+    ("ETRN", Verb::NotImplemented),
+    ("TURN", Verb::NotImplemented),
+    ("ATRN", Verb::NotImplemented),
+    ("AUTH", Verb::NotImplemented),
+    ("BDAT", Verb::NotImplemented),
+    ("STARTTLS", Verb::NotImplemented),
+];
+
+/// Reads `line`, which comes without its CRLF.
+pub fn parse(line: &[u8]) -> Result<Command<'_>, CommandError> {
+    if memchr3(b'\0', b'\r', b'\n', line).is_some() {
+        return Err(CommandError::Bytes);
+    }
+    let line = core::str::from_utf8(line).map_err(|_| CommandError::Bytes)?;
+    let (word, argument) = line.split_once(' ').unwrap_or((line, ""));
+    let argument = argument.trim_matches(' ');
+    let verb = VERBS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, verb)| *verb);
+    match verb.ok_or(CommandError::Unknown)? {
+        Verb::Ehlo => client_name(argument).map(Command::Ehlo),
+        Verb::Helo => client_name(argument).map(Command::Helo),
+        Verb::Mail => mail(argument).map(Command::Mail),
+        Verb::Rcpt => rcpt(argument).map(Command::Rcpt),
+        Verb::Data => alone(argument, Command::Data),
+        Verb::Rset => alone(argument, Command::Rset),
+        Verb::Quit => alone(argument, Command::Quit),
+        Verb::Noop => Ok(Command::Noop),
+        Verb::Help => Ok(Command::Help),
+        Verb::Vrfy if argument.is_empty() => Err(CommandError::Argument),
+        Verb::Vrfy => Ok(Command::Vrfy),
+        Verb::NotImplemented => Err(CommandError::NotImplemented),
+    }
+}
+
+fn alone<'a>(argument: &str, command: Command<'a>) -> Result<Command<'a>, CommandError> {
+    if argument.is_empty() { Ok(command) } else { Err(CommandError::Argument) }
+}
+
+/// Any printable word will do: clients with odd names are many, and the name proves nothing.
+fn client_name(argument: &str) -> Result<&str, CommandError> {
+    let is_word = !argument.is_empty() && !argument.contains(|c: char| c.is_whitespace() || c.is_control());
+    if is_word && argument.len() <= NAME_BYTES_MAX { Ok(argument) } else { Err(CommandError::Argument) }
+}
+
+fn mail(argument: &str) -> Result<Mail<'_>, CommandError> {
+    let (path, parameters) = path_and_parameters(argument, "FROM:")?;
+    let (mut size, mut body, mut utf8) = (None, None, None);
+    for parameter in parameters.split(' ').filter(|parameter| !parameter.is_empty()) {
+        let (keyword, value) = match parameter.split_once('=') {
+            Some((keyword, value)) => (keyword, Some(value)),
+            None => (parameter, None),
+        };
+        if keyword.eq_ignore_ascii_case("SIZE") {
+            set_once(&mut size, size_value(value)?)?;
+        } else if keyword.eq_ignore_ascii_case("BODY") {
+            set_once(&mut body, body_value(value)?)?;
+        } else if keyword.eq_ignore_ascii_case("SMTPUTF8") {
+            set_once(&mut utf8, value.is_none().then_some(true).ok_or(CommandError::Argument)?)?;
+        } else {
+            return Err(CommandError::Parameter);
+        }
+    }
+    Ok(Mail { path, size, body: body.unwrap_or_default(), utf8: utf8.unwrap_or_default() })
+}
+
+fn rcpt(argument: &str) -> Result<&str, CommandError> {
+    let (path, parameters) = path_and_parameters(argument, "TO:")?;
+    // No extension that we announce has a parameter for RCPT.
+    if parameters.is_empty() { Ok(path) } else { Err(CommandError::Parameter) }
+}
+
+fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), CommandError> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(CommandError::Argument),
+    }
+}
+
+fn size_value(value: Option<&str>) -> Result<u64, CommandError> {
+    let digits =
+        value.filter(|value| (1..=SIZE_DIGITS_MAX).contains(&value.len())).ok_or(CommandError::Argument)?;
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(CommandError::Argument);
+    }
+    Ok(digits.parse().unwrap_or(u64::MAX))
+}
+
+fn body_value(value: Option<&str>) -> Result<BodyType, CommandError> {
+    match value {
+        Some(value) if value.eq_ignore_ascii_case("7BIT") => Ok(BodyType::SevenBit),
+        Some(value) if value.eq_ignore_ascii_case("8BITMIME") => Ok(BodyType::EightBit),
+        Some(_) => Err(CommandError::Parameter),
+        None => Err(CommandError::Argument),
+    }
+}
+
+/// Splits `FROM:<path> parameters`. RFC 5321 section 3.3 wants no space after the colon, but many send one.
+fn path_and_parameters<'a>(argument: &'a str, prefix: &str) -> Result<(&'a str, &'a str), CommandError> {
+    let (start, rest) = argument.split_at_checked(prefix.len()).ok_or(CommandError::Argument)?;
+    if !start.eq_ignore_ascii_case(prefix) {
+        return Err(CommandError::Argument);
+    }
+    let rest = rest.trim_start_matches(' ').strip_prefix('<').ok_or(CommandError::Argument)?;
+    let end = path_end(rest).ok_or(CommandError::Argument)?;
+    let (path, parameters) = (&rest[..end], &rest[end + 1..]);
+    if !parameters.is_empty() && !parameters.starts_with(' ') {
+        return Err(CommandError::Argument);
+    }
+    let path = without_route(path).ok_or(CommandError::Argument)?;
+    Ok((path, parameters.trim_start_matches(' ')))
+}
+
+/// Where the closing angle bracket is; a quoted local part may hold others.
+fn path_end(text: &str) -> Option<usize> {
+    enum In {
+        Plain,
+        Quotes,
+        Escape,
+    }
+    let mut place = In::Plain;
+    for (offset, byte) in text.bytes().enumerate() {
+        place = match (place, byte) {
+            (In::Plain, b'>') => return Some(offset),
+            (In::Plain, b'"') | (In::Escape, _) => In::Quotes,
+            (In::Quotes, b'"') => In::Plain,
+            (In::Quotes, b'\\') => In::Escape,
+            (place, _) => place,
+        };
+    }
+    None
+}
+
+/// Drops a source route, `@a,@b:` (RFC 5321 section 4.1.1.3 and appendix C); `None` when it never ends.
+fn without_route(path: &str) -> Option<&str> {
+    if !path.starts_with('@') {
+        return Some(path);
+    }
+    // An address literal may hold colons: those are inside its brackets.
+    let mut depth = 0u32;
+    let end = path.bytes().position(|byte| {
+        match byte {
+            b'[' => depth += 1,
+            b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        byte == b':' && depth == 0
+    })?;
+    Some(&path[end + 1..])
+}
+
+#[cfg(test)]
+mod tests;

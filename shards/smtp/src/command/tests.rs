@@ -1,0 +1,163 @@
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+use super::*;
+
+fn mail_of(line: &str) -> Result<Mail<'_>, CommandError> {
+    match parse(line.as_bytes())? {
+        Command::Mail(mail) => Ok(mail),
+        other => panic!("{line} is {other:?}"),
+    }
+}
+
+#[test]
+fn verbs_are_known_in_any_case() {
+    for (line, command) in [
+        ("EHLO mx.example", Command::Ehlo("mx.example")),
+        ("ehlo [IPv6:::1]", Command::Ehlo("[IPv6:::1]")),
+        ("HELO  a_b ", Command::Helo("a_b")),
+        ("EHLO münchen.example", Command::Ehlo("münchen.example")),
+        ("DATA", Command::Data),
+        ("dAtA ", Command::Data),
+        ("RSET", Command::Rset),
+        ("NOOP", Command::Noop),
+        ("NOOP anything at all", Command::Noop),
+        ("VRFY a", Command::Vrfy),
+        ("HELP", Command::Help),
+        ("HELP mail", Command::Help),
+        ("quit", Command::Quit),
+        ("RCPT TO:<a@b>", Command::Rcpt("a@b")),
+        ("rcpt to:<>", Command::Rcpt("")),
+    ] {
+        assert_eq!(parse(line.as_bytes()), Ok(command), "{line}");
+    }
+}
+
+#[test]
+fn lines_that_are_no_command() {
+    for (line, error) in [
+        ("", CommandError::Unknown),
+        (" ", CommandError::Unknown),
+        (" EHLO a", CommandError::Unknown),
+        ("DATA\t", CommandError::Unknown),
+        ("EHLO", CommandError::Argument),
+        ("EHLO  ", CommandError::Argument),
+        ("HELO a b", CommandError::Argument),
+        ("HELO a\tb", CommandError::Argument),
+        ("EHLO \x1b[31m", CommandError::Argument),
+        ("DATA now", CommandError::Argument),
+        ("RSET x", CommandError::Argument),
+        ("QUIT x", CommandError::Argument),
+        ("VRFY", CommandError::Argument),
+        ("MAIL", CommandError::Argument),
+        ("MAIL TO:<a@b>", CommandError::Argument),
+        ("MAIL FROM:a@b", CommandError::Argument),
+        ("MAIL FROM:<a@b", CommandError::Argument),
+        ("MAIL FROM:<a@b>x", CommandError::Argument),
+        ("MAIL FROM:<\"a>@b", CommandError::Argument),
+        ("MAIL FROM:<@a,@b>", CommandError::Argument),
+        ("MAIL FRO\u{e9}:<a@b>", CommandError::Argument),
+        ("RCPT TO:<a@b> NOTIFY=NEVER", CommandError::Parameter),
+        ("RCPT FROM:<a@b>", CommandError::Argument),
+        ("EXPN list", CommandError::NotImplemented),
+        ("ETRN x", CommandError::NotImplemented),
+        ("TURN", CommandError::NotImplemented),
+        ("STARTTLS", CommandError::NotImplemented),
+        ("AUTH PLAIN", CommandError::NotImplemented),
+        ("BDAT 5 LAST", CommandError::NotImplemented),
+        ("RCPTTO:<a@b>", CommandError::Unknown),
+        ("DATA\nQUIT", CommandError::Bytes),
+        ("DATA\rQUIT", CommandError::Bytes),
+        ("DATA\0", CommandError::Bytes),
+    ] {
+        assert_eq!(parse(line.as_bytes()), Err(error), "{line:?}");
+    }
+    assert_eq!(parse(b"EHLO \xff"), Err(CommandError::Bytes));
+    assert_eq!(parse(format!("EHLO {}", "a".repeat(256)).as_bytes()), Err(CommandError::Argument));
+}
+
+#[test]
+fn parameters_of_mail() {
+    let plain = Mail { path: "a@b", size: None, body: BodyType::SevenBit, utf8: false };
+    for (line, mail) in [
+        ("MAIL FROM:<a@b>", plain),
+        ("mail from: <a@b> ", plain),
+        ("MAIL  FROM:<a@b>", plain),
+        ("MAIL FROM:<>", Mail { path: "", ..plain }),
+        ("MAIL FROM:<a@b>  SIZE=10", Mail { size: Some(10), ..plain }),
+        ("MAIL FROM:<a@b> size=0 body=8bitmime", Mail { size: Some(0), body: BodyType::EightBit, ..plain }),
+        ("MAIL FROM:<a@b> BODY=7BIT SMTPUTF8", Mail { utf8: true, ..plain }),
+        ("MAIL FROM:<a@b> SIZE=99999999999999999999", Mail { size: Some(u64::MAX), ..plain }),
+    ] {
+        assert_eq!(mail_of(line), Ok(mail), "{line}");
+    }
+    for (parameters, error) in [
+        ("SIZE", CommandError::Argument),
+        ("SIZE=", CommandError::Argument),
+        ("SIZE=-1", CommandError::Argument),
+        ("SIZE=+1", CommandError::Argument),
+        ("SIZE=1x", CommandError::Argument),
+        ("SIZE=100000000000000000000", CommandError::Argument),
+        ("SIZE=1 SIZE=1", CommandError::Argument),
+        ("BODY", CommandError::Argument),
+        ("BODY=7BIT BODY=7BIT", CommandError::Argument),
+        ("BODY=BINARYMIME", CommandError::Parameter),
+        ("SMTPUTF8=1", CommandError::Argument),
+        ("SMTPUTF8 SMTPUTF8", CommandError::Argument),
+        ("AUTH=<>", CommandError::Parameter),
+        ("=", CommandError::Parameter),
+    ] {
+        assert_eq!(mail_of(&format!("MAIL FROM:<a@b> {parameters}")), Err(error), "{parameters}");
+    }
+}
+
+#[test]
+fn source_routes_are_dropped() {
+    for (written, path) in [
+        ("@a:c@d", "c@d"),
+        ("@a,@b:c@d", "c@d"),
+        ("@[IPv6:::1],@b:c@d", "c@d"),
+        ("@a:\":\"@d", "\":\"@d"),
+        ("\"<>\\\">\"@d", "\"<>\\\">\"@d"),
+        ("c@[IPv6:::1]", "c@[IPv6:::1]"),
+    ] {
+        assert_eq!(parse(format!("RCPT TO:<{written}>").as_bytes()), Ok(Command::Rcpt(path)), "{written}");
+    }
+}
+
+#[test]
+fn lines_of_one_and_two_bytes_are_never_a_command() {
+    for first in 0..=255u8 {
+        assert!(parse(&[first]).is_err());
+        for second in 0..=255u8 {
+            assert!(parse(&[first, second]).is_err());
+        }
+    }
+}
+
+#[test]
+fn every_short_argument_over_a_hostile_alphabet_is_judged_without_panic() {
+    let alphabet = ['<', '>', '"', '\\', '@', ':', '[', ' ', '\u{e9}', 'a'];
+    let mut arguments = std::vec![String::new()];
+    for _ in 0..5 {
+        arguments =
+            arguments.iter().flat_map(|text| alphabet.iter().map(move |c| format!("{text}{c}"))).collect();
+        for argument in &arguments {
+            for start in ["MAIL FROM:", "RCPT TO:", "RCPT TO:<@", "MAIL FROM:<>", "EHLO ", "MAIL "] {
+                let line = format!("{start}{argument}");
+                let parsed = parse(line.as_bytes());
+                if let Ok(Command::Rcpt(path) | Command::Mail(Mail { path, .. })) = parsed {
+                    assert!(line.contains(path));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cut_line_is_a_command_only_where_a_parameter_ends() {
+    let line = b"MAIL FROM:<a@b> SIZE=10 BODY=8BITMIME SMTPUTF8";
+    let accepted: Vec<usize> = (0..=line.len()).filter(|end| parse(&line[..*end]).is_ok()).collect();
+    assert_eq!(accepted, [15, 16, 22, 23, 24, 37, 38, 46]);
+}

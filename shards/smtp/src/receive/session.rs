@@ -1,0 +1,425 @@
+//! The state of one connection that receives mail.
+
+mod commands;
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem;
+use core::net::IpAddr;
+
+use mail::trace::{self, Received};
+use mail::{Address, Class, MessageId, Reply, Time, WallTime};
+
+use super::content::Content;
+use super::input::Input;
+use super::transaction::Transaction;
+use super::{CloseReason, Profile, Question, Step, StoreTicket, replies};
+
+/// One connection that receives mail.
+#[derive(Debug)]
+pub struct Session {
+    profile: Rc<Profile>,
+    client: IpAddr,
+    input: Input,
+    hello: Option<Hello>,
+    state: State,
+    service: Service,
+    /// [`Time::FAR`] while nothing is waited for that the client has to do.
+    deadline: Time,
+    /// 5yz replies since the last stored message.
+    errors: u32,
+    /// Commands since then that brought no message forward.
+    idle_commands: u32,
+    transactions: u32,
+}
+
+/// Where the session is. A ticket is out in the states with `?`.
+///
+/// ```text
+///   Start ──► Idle ──MAIL──► SenderAsked? ──► Open ──DATA──► Beginning? ──► Content ──► Storing? ──► Idle
+///                                             │  ▲
+///                                         RCPT▼  │
+///                                      RecipientAsked?
+/// ```
+/// RSET, EHLO, HELO and whatever refuses a message lead to `Idle`; `Closed` can be reached from everywhere.
+#[derive(Debug)]
+enum State {
+    /// The greeting has not been given.
+    Start,
+    /// No transaction.
+    Idle,
+    /// The sender of this transaction is in question.
+    SenderAsked(Transaction),
+    /// The sender is known, and recipients may come.
+    Open(Transaction),
+    /// Another recipient is in question.
+    RecipientAsked(Transaction, Address),
+    /// Whether a message may come is in question.
+    Beginning(Transaction),
+    /// A message comes.
+    Content(Content),
+    /// A message is being made durable.
+    Storing(MessageId),
+    /// Nothing more is read or said.
+    Closed(CloseReason),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Service {
+    Open,
+    Stopping,
+}
+
+#[derive(Debug)]
+struct Hello {
+    name: Box<str>,
+    protocol: Protocol,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Smtp,
+    Esmtp,
+}
+
+impl Session {
+    /// A session with `client`; its first step writes the greeting.
+    pub fn new(profile: Rc<Profile>, client: IpAddr, now: Time) -> Session {
+        Session {
+            deadline: now + profile.command_timeout,
+            profile,
+            client,
+            input: Input::default(),
+            hello: None,
+            state: State::Start,
+            service: Service::Open,
+            errors: 0,
+            idle_commands: 0,
+            transactions: 0,
+        }
+    }
+
+    /// Takes bytes in; only after a step said [`Step::NeedBytes`], so that no more is held than one chunk of the
+    /// driver's and one line. Content goes straight to its place. Ignored once the session is closed.
+    pub fn feed(&mut self, bytes: &[u8], now: Time) {
+        self.assert_no_ticket();
+        let mut rest = bytes;
+        match &mut self.state {
+            State::Closed(_) => return,
+            State::Content(content) if self.input.rest().is_empty() => {
+                rest = &bytes[content.take(bytes, self.profile.message_bytes_max)..];
+                self.deadline = content.deadline(now, &self.profile);
+            }
+            _ => {}
+        }
+        self.input.push(rest);
+    }
+
+    /// The client has closed its half: what it sent is still answered.
+    pub fn end_of_input(&mut self) {
+        self.input.end();
+    }
+
+    /// What is to be done next. Replies are appended to `out`. Panics while a ticket is out.
+    pub fn step(&mut self, now: Time, out: &mut Vec<u8>) -> Step {
+        self.assert_no_ticket();
+        // Lines are borrowed from the input while the rest of the session changes.
+        let mut input = mem::take(&mut self.input);
+        let step = self.advance(&mut input, now, out);
+        match step {
+            Step::Close(_) => input.clear(),
+            Step::NeedBytes => input.settle(),
+            Step::Ask(_) | Step::Begin(_) | Step::Store(..) => {}
+        }
+        self.input = input;
+        step
+    }
+
+    /// When [`Session::timed_out`] is to be called unless bytes were fed and the session stepped before.
+    ///
+    /// A command line must be complete [`Profile::command_timeout`] after the reply before it, however its bytes
+    /// trickle in. Content must go on within [`Profile::data_timeout`], and must on the whole not be later than
+    /// that behind [`Profile::content_rate_min`]. [`Time::FAR`] while a ticket is out.
+    pub fn deadline(&self) -> Time {
+        self.deadline
+    }
+
+    /// The deadline has passed: says 421 4.4.2; the next step is [`Step::Close`]. Panics while a ticket is out.
+    pub fn timed_out(&mut self, out: &mut Vec<u8>) {
+        self.assert_no_ticket();
+        self.hang_up(&replies::TIMED_OUT, CloseReason::TimedOut, out);
+    }
+
+    /// The server shuts down: 421 4.3.2 instead of reading another command, as soon as there is no transaction,
+    /// which is at the next step when there is none now.
+    pub fn stop(&mut self) {
+        self.service = Service::Stopping;
+    }
+
+    /// Bytes of memory that the message being received takes.
+    pub fn held(&self) -> usize {
+        match &self.state {
+            State::Content(content) => content.held(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of memory for input that is not used yet.
+    pub fn input_held(&self) -> usize {
+        self.input.held()
+    }
+
+    /// Frees what [`Session::held`] counts; the message is skipped to its end and then refused with `reply` (4yz
+    /// or 5yz), unless it deserves a refusal for what it is. Nothing happens when no message is being received.
+    pub fn refuse_body(&mut self, reply: Reply) {
+        assert_refusal(&reply);
+        if let State::Content(content) = &mut self.state {
+            content.refuse(reply);
+        }
+    }
+
+    /// What an [`AskTicket`](super::AskTicket) is about; `None` when none is out.
+    pub fn question(&self) -> Option<Question<'_>> {
+        match &self.state {
+            State::SenderAsked(transaction) => Some(Question::Sender {
+                sender: transaction.sender.as_ref(),
+                size: transaction.size,
+                body: transaction.body,
+            }),
+            State::RecipientAsked(_, recipient) => Some(Question::Recipient { recipient }),
+            _ => None,
+        }
+    }
+
+    /// The other end.
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// The name in the client's EHLO or HELO.
+    pub fn helo(&self) -> Option<&str> {
+        self.hello.as_ref().map(|hello| &*hello.name)
+    }
+
+    /// The sender of the transaction; the inner `None` is the null reverse-path.
+    pub fn sender(&self) -> Option<&Option<Address>> {
+        match &self.state {
+            State::Content(content) => Some(&content.envelope().sender),
+            state => state.transaction().map(|transaction| &transaction.sender),
+        }
+    }
+
+    /// The recipients that have been accepted in the transaction; empty when there is none.
+    pub fn recipients(&self) -> &[Address] {
+        match &self.state {
+            State::Content(content) => &content.envelope().recipients,
+            state => state.transaction().map_or(&[], |transaction| transaction.recipients.list()),
+        }
+    }
+
+    fn advance(&mut self, input: &mut Input, now: Time, out: &mut Vec<u8>) -> Step {
+        loop {
+            let step = match &mut self.state {
+                State::Start | State::Idle if self.service == Service::Stopping => {
+                    self.hang_up(&replies::STOPPING, CloseReason::Stopped, out);
+                    None
+                }
+                State::Start => {
+                    replies::greeting(&self.profile.hostname, out);
+                    self.state = State::Idle;
+                    None
+                }
+                State::Content(content) if content.is_complete() => self.end_content(out),
+                State::Content(content) if !input.rest().is_empty() => {
+                    let used = content.take(input.rest(), self.profile.message_bytes_max);
+                    input.consume(used);
+                    None
+                }
+                State::Idle | State::Open(_) => match input.line(self.profile.line_bytes_max) {
+                    Some(line) => {
+                        self.deadline = Time::FAR;
+                        self.obey(line, out)
+                    }
+                    None => Some(self.wait(input, now)),
+                },
+                State::Content(_) => Some(self.wait(input, now)),
+                State::Closed(reason) => Some(Step::Close(*reason)),
+                State::SenderAsked(_)
+                | State::RecipientAsked(..)
+                | State::Beginning(_)
+                | State::Storing(_) => unreachable!("a step that gives out a ticket ends the loop"),
+            };
+            if let Some(step) = step {
+                return step;
+            }
+        }
+    }
+
+    /// Everything that has come is used up, but for a part of a line.
+    fn wait(&mut self, input: &Input, now: Time) -> Step {
+        if input.has_ended() {
+            self.close(CloseReason::EndOfInput);
+            return Step::Close(CloseReason::EndOfInput);
+        }
+        // A clock that runs is left alone: only a complete command, or content, is progress.
+        if self.deadline == Time::FAR {
+            self.deadline = match &mut self.state {
+                State::Content(content) => content.begin(now, &self.profile),
+                _ => now + self.profile.command_timeout,
+            };
+        }
+        Step::NeedBytes
+    }
+
+    fn end_content(&mut self, out: &mut Vec<u8>) -> Option<Step> {
+        self.deadline = Time::FAR;
+        let State::Content(content) = mem::replace(&mut self.state, State::Idle) else {
+            return None;
+        };
+        match content.finish(&self.profile) {
+            Ok(incoming) => {
+                self.state = State::Storing(incoming.id);
+                Some(Step::Store(StoreTicket(()), incoming))
+            }
+            Err(reply) => {
+                self.refuse(&reply, out);
+                None
+            }
+        }
+    }
+
+    pub(super) fn asked(&mut self, answer: Result<(), Reply>, out: &mut Vec<u8>) {
+        let (transaction, accepted) = match mem::replace(&mut self.state, State::Idle) {
+            State::SenderAsked(transaction) => (answer.is_ok().then_some(transaction), replies::SENDER_OK),
+            State::RecipientAsked(mut transaction, recipient) => {
+                if answer.is_ok() {
+                    transaction.recipients.push(recipient);
+                }
+                (Some(transaction), replies::RECIPIENT_OK)
+            }
+            _ => panic!("no such question is open"),
+        };
+        if let Some(transaction) = transaction {
+            self.state = State::Open(transaction);
+        }
+        match answer {
+            Ok(()) => out.extend_from_slice(accepted),
+            Err(reply) => self.refuse(&reply, out),
+        }
+    }
+
+    pub(super) fn begun(&mut self, answer: Result<(MessageId, WallTime), Reply>, out: &mut Vec<u8>) {
+        let State::Beginning(transaction) = mem::replace(&mut self.state, State::Idle) else {
+            panic!("no message is about to begin");
+        };
+        match answer {
+            Ok((id, accepted)) => {
+                let trace = self.trace(&transaction, id, accepted);
+                self.state = State::Content(Content::new(id, accepted, transaction.into_envelope(), trace));
+                out.extend_from_slice(replies::START_CONTENT);
+            }
+            Err(reply) => self.refuse(&reply, out),
+        }
+    }
+
+    pub(super) fn stored(&mut self, answer: Result<(), Reply>, out: &mut Vec<u8>) {
+        let State::Storing(id) = mem::replace(&mut self.state, State::Idle) else {
+            panic!("no message is being stored");
+        };
+        match answer {
+            Ok(()) => {
+                self.errors = 0;
+                self.idle_commands = 0;
+                replies::queued(id, out);
+            }
+            Err(reply) => self.refuse(&reply, out),
+        }
+    }
+
+    fn trace(&self, transaction: &Transaction, id: MessageId, at: WallTime) -> String {
+        let protocol = match self.hello.as_ref().map(|hello| hello.protocol) {
+            _ if transaction.utf8 => "UTF8SMTP",
+            Some(Protocol::Esmtp) => "ESMTP",
+            Some(Protocol::Smtp) | None => "SMTP",
+        };
+        let recipient = match transaction.recipients.list() {
+            [recipient] => Some(recipient),
+            _ => None,
+        };
+        let (helo, hostname) = (self.helo().unwrap_or_default(), &*self.profile.hostname);
+        trace::received(&Received { helo, client: self.client, hostname, protocol, id, recipient, at })
+    }
+
+    fn refuse(&mut self, reply: &Reply, out: &mut Vec<u8>) {
+        assert_refusal(reply);
+        if reply.code == 421 {
+            // RFC 5321 section 3.8: who says 421 closes the connection.
+            return self.hang_up(reply, CloseReason::Refused, out);
+        }
+        let goes_on = match reply.class() {
+            Class::Permanent => self.count_error(out),
+            _ => self.count_idle(out),
+        };
+        if goes_on {
+            reply.encode(out);
+        }
+    }
+
+    /// Whether the session goes on; if not, it has said so.
+    fn count_error(&mut self, out: &mut Vec<u8>) -> bool {
+        self.errors += 1;
+        let goes_on = self.errors <= self.profile.errors_max;
+        if !goes_on {
+            self.hang_up(&replies::TOO_MANY_ERRORS, CloseReason::TooManyErrors, out);
+        }
+        goes_on
+    }
+
+    /// As [`Session::count_error`].
+    fn count_idle(&mut self, out: &mut Vec<u8>) -> bool {
+        self.idle_commands += 1;
+        let goes_on = self.idle_commands <= self.profile.idle_commands_max;
+        if !goes_on {
+            self.hang_up(&replies::TOO_MANY_IDLE_COMMANDS, CloseReason::TooManyIdleCommands, out);
+        }
+        goes_on
+    }
+
+    fn hang_up(&mut self, reply: &Reply, reason: CloseReason, out: &mut Vec<u8>) {
+        if !matches!(self.state, State::Closed(_)) {
+            reply.encode(out);
+            self.close(reason);
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        self.state = State::Closed(reason);
+        self.deadline = Time::FAR;
+    }
+
+    fn assert_no_ticket(&self) {
+        let is_out = matches!(
+            self.state,
+            State::SenderAsked(_) | State::RecipientAsked(..) | State::Beginning(_) | State::Storing(_)
+        );
+        assert!(!is_out, "a ticket is out: {:?}", self.state);
+    }
+}
+
+impl State {
+    fn transaction(&self) -> Option<&Transaction> {
+        match self {
+            State::SenderAsked(transaction)
+            | State::Open(transaction)
+            | State::RecipientAsked(transaction, _)
+            | State::Beginning(transaction) => Some(transaction),
+            State::Start | State::Idle | State::Content(_) | State::Storing(_) | State::Closed(_) => None,
+        }
+    }
+}
+
+fn assert_refusal(reply: &Reply) {
+    assert!((400..=599).contains(&reply.code), "{reply} is no refusal");
+}

@@ -1,0 +1,115 @@
+//! What a next hop offers (RFC 5321 section 4.1.1.1), and what it therefore cannot be given.
+
+use super::Transaction;
+use mail::{BodyType, Reply};
+
+/// The extensions in a reply to EHLO that we use. None after HELO.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Commands may be sent in groups (RFC 2920).
+    pub pipelining: bool,
+    /// SIZE may be declared (RFC 1870); the largest message in bytes, 0 when no limit is known.
+    pub size: Option<u64>,
+    /// 8BITMIME (RFC 6152).
+    pub eight_bit: bool,
+    /// SMTPUTF8 (RFC 6531).
+    pub utf8: bool,
+    /// Replies have enhanced codes (RFC 2034). We read them in any case.
+    pub enhanced: bool,
+}
+
+impl Capabilities {
+    /// Reads the reply to EHLO: a greeting line, then an extension per line. Unknown ones mean nothing to us.
+    pub fn of(reply: &Reply) -> Capabilities {
+        let mut offered = Capabilities::default();
+        for line in reply.text.split('\n').skip(1) {
+            let mut words = line.split_ascii_whitespace();
+            let keyword = words.next().unwrap_or_default();
+            let is = |name: &str| keyword.eq_ignore_ascii_case(name);
+            offered.pipelining |= is("PIPELINING");
+            offered.eight_bit |= is("8BITMIME");
+            offered.utf8 |= is("SMTPUTF8");
+            offered.enhanced |= is("ENHANCEDSTATUSCODES");
+            if is("SIZE") {
+                // A limit that is missing or does not fit is none that a message could exceed.
+                offered.size = Some(words.next().and_then(|limit| limit.parse().ok()).unwrap_or(0));
+            }
+        }
+        offered
+    }
+
+    /// Why `transaction` cannot be given to this next hop: the reply that all its recipients fail with.
+    pub fn obstacle(&self, transaction: &Transaction) -> Option<Reply> {
+        if transaction.needs_utf8() && !self.utf8 {
+            return Some(Reply::new(
+                550,
+                (5, 6, 7),
+                "UTF-8 address or header, but the next hop has no SMTPUTF8",
+            ));
+        }
+        if transaction.body == BodyType::EightBit && !self.eight_bit {
+            return Some(Reply::new(554, (5, 6, 3), "8-bit content, but the next hop has no 8BITMIME"));
+        }
+        match self.size {
+            Some(limit) if limit > 0 && transaction.size > limit => {
+                Some(Reply::new(552, (5, 3, 4), "message larger than the next hop accepts"))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use mail::Address;
+
+    #[test]
+    fn extensions_are_read_in_any_case_and_order() {
+        let text = "mx.example greets\nsize 1000\nPipelining\n8BITMIME \nX-UNKNOWN a b\nSMTPUTF8\n\
+                    EnhancedStatusCodes\n";
+        let all =
+            Capabilities { pipelining: true, size: Some(1000), eight_bit: true, utf8: true, enhanced: true };
+        assert_eq!(Capabilities::of(&Reply::bare(250, text)), all);
+        assert_eq!(Capabilities::of(&Reply::bare(250, "")), Capabilities::default());
+        assert_eq!(Capabilities::of(&Reply::bare(250, "PIPELINING")), Capabilities::default());
+        assert_eq!(Capabilities::of(&Reply::bare(250, "mx\nPIPELININGX\nXSIZE 5")), Capabilities::default());
+        for none in ["SIZE", "SIZE 0", "SIZE x", "SIZE 99999999999999999999", "SIZE -1"] {
+            let text = alloc::format!("mx\n{none}");
+            assert_eq!(Capabilities::of(&Reply::bare(250, text)).size, Some(0), "{none}");
+        }
+    }
+
+    #[test]
+    fn what_the_next_hop_cannot_take_is_found() {
+        let plain = Transaction {
+            sender: None,
+            recipients: vec![Address::parse("a@b", false).expect("mailbox")],
+            body: BodyType::SevenBit,
+            utf8: false,
+            size: 100,
+        };
+        let utf8 = |text| Address::parse(text, true).expect("mailbox");
+        let none = Capabilities::default();
+        let code =
+            |offered: &Capabilities, t: &Transaction| offered.obstacle(t).and_then(|reply| reply.enhanced);
+        let sized = |limit| Capabilities { size: Some(limit), ..none.clone() };
+        let detail = |subject, detail| Some(mail::Enhanced(5, subject, detail));
+        assert_eq!(code(&none, &plain), None);
+        assert_eq!(code(&sized(0), &plain), None);
+        assert_eq!(code(&sized(100), &plain), None);
+        assert_eq!(code(&sized(99), &plain), detail(3, 4));
+        let eight = Transaction { body: BodyType::EightBit, ..plain.clone() };
+        assert_eq!(code(&none, &eight), detail(6, 3));
+        assert_eq!(code(&Capabilities { eight_bit: true, ..none.clone() }, &eight), None);
+        for needs in [
+            Transaction { utf8: true, ..plain.clone() },
+            Transaction { sender: Some(utf8("é@b")), ..plain.clone() },
+            Transaction { recipients: vec![plain.recipients[0].clone(), utf8("a@é")], ..plain.clone() },
+        ] {
+            assert_eq!(code(&none, &needs), detail(6, 7));
+            assert_eq!(code(&Capabilities { utf8: true, ..none.clone() }, &needs), None);
+        }
+    }
+}
