@@ -1,0 +1,220 @@
+//! The command line.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bench::load::{LatencyFrom, Pipelining, Spread};
+use bench::sink::{Behaviour, Listener, Plant, parse_duration};
+use bench::{Content, load, sink};
+use clap::{Args, Parser, Subcommand};
+
+/// Drives an SMTP relay and accounts for every message.
+///
+/// The status is 0 if conservation holds, 1 if it is broken, 2 for trouble, 3 if the target stopped
+/// answering.
+#[derive(Parser)]
+#[command(name = "mtad-bench", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Load, sink and account in one go
+    Run(RunArguments),
+    /// The load alone
+    Load(LoadArguments),
+    /// The sink alone, until SIGINT or SIGTERM
+    Sink(SinkArguments),
+    /// Opens idle connections and measures the target's memory
+    Idle(IdleArguments),
+}
+
+#[derive(Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub load: LoadArguments,
+    #[command(flatten)]
+    pub sink: SinkArguments,
+    #[command(flatten)]
+    pub target: TargetArguments,
+    /// Nothing arriving for this long ends the run
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    pub quiet: Duration,
+    /// Deliveries may arrive twice, as after a crash of the target
+    #[arg(long)]
+    pub allow_repeats: bool,
+    /// How many deliveries of each kind of trouble to list
+    #[arg(long, default_value_t = 20)]
+    pub list: usize,
+    /// Also write the report here, as JSON
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct LoadArguments {
+    /// The server to send to, HOST:PORT
+    #[arg(long, value_parser = address)]
+    pub target: SocketAddr,
+    /// Connections at the same time
+    #[arg(long, default_value_t = 100)]
+    pub sessions: usize,
+    /// Messages in all
+    #[arg(long, default_value_t = 100_000)]
+    pub messages: u32,
+    /// Messages per connection, 0 for no limit
+    #[arg(long, default_value_t = 0)]
+    pub messages_per_session: u32,
+    /// Bytes per message, headers included
+    #[arg(long, default_value_t = 4096)]
+    pub size: usize,
+    /// A mix of real-looking messages instead of one size
+    #[arg(long, conflicts_with = "size")]
+    pub varied: bool,
+    /// Recipients per message
+    #[arg(long, default_value_t = 1)]
+    pub recipients: u16,
+    /// Recipient domains, d0.SUFFIX and so on
+    #[arg(long, default_value_t = 1)]
+    pub domains: u32,
+    /// What the recipient domains end in
+    #[arg(long, default_value = "example")]
+    pub domain_suffix: String,
+    /// Give the n-th domain the weight 1/n^EXPONENT instead of the same to all
+    #[arg(long, value_name = "EXPONENT")]
+    pub zipf: Option<f64>,
+    /// The sender; failure reports to it count if they reach the sink
+    #[arg(long, default_value = "bench@sender.example")]
+    pub sender: String,
+    /// How far commands run ahead of replies
+    #[arg(long, value_enum, default_value = "commands", default_missing_value = "commands", num_args = 0..=1)]
+    pub pipelining: Pipelining,
+    /// Threads of the load
+    #[arg(long, default_value_t = 1)]
+    pub threads: usize,
+    /// Loopback addresses to connect from, 0 for the kernel's choice
+    #[arg(long, default_value_t = 0)]
+    pub sources: u8,
+    /// Messages per second on a fixed schedule, latency counted from it
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// How often a message is sent again after a 4xx
+    #[arg(long, default_value_t = 0)]
+    pub retries: u32,
+    /// Where latency starts
+    #[arg(long, value_enum, default_value = "mail")]
+    pub latency_from: LatencyFrom,
+    /// Give up after this long without an acknowledgement
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    pub patience: Duration,
+}
+
+#[derive(Args)]
+pub struct SinkArguments {
+    /// Where to receive, HOST:PORT or HOST:PORT=BEHAVIOUR, several separated by commas. BEHAVIOUR is like
+    /// delay:10s+temp:5+perm:1+drop:0.5+limit:20 (percentages of recipients or messages; limit: connections)
+    #[arg(long = "sink", required = true, value_delimiter = ',', value_parser = listener)]
+    pub listeners: Vec<Listener>,
+    /// Behaviour towards a recipient domain, DOMAIN=BEHAVIOUR, several separated by commas
+    #[arg(long = "domain", value_delimiter = ',', value_parser = domain)]
+    pub behaviours: Vec<(String, Behaviour)>,
+    /// Threads of the sink
+    #[arg(long, default_value_t = 1)]
+    pub sink_threads: usize,
+    /// Let the sink itself lose, repeat or alter a message, to see that it is found: lose:N, repeat:N or
+    /// alter:N
+    #[arg(long)]
+    pub plant: Option<Plant>,
+}
+
+#[derive(Args)]
+pub struct TargetArguments {
+    /// Process of the target, to observe with all its descendants
+    #[arg(long)]
+    pub pid: Vec<u32>,
+    /// The same by the name of the process
+    #[arg(long)]
+    pub process: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct IdleArguments {
+    /// The server to connect to, HOST:PORT
+    #[arg(long, value_parser = address)]
+    pub target: SocketAddr,
+    /// Connections
+    #[arg(long, default_value_t = 10_000)]
+    pub connections: u64,
+    /// Loopback addresses to connect from, more if the ports demand it
+    #[arg(long, default_value_t = 4)]
+    pub sources: usize,
+    #[command(flatten)]
+    pub observed: TargetArguments,
+    /// How long to hold the connections
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    pub hold: Duration,
+    /// How long to try to open them
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    pub patience: Duration,
+    /// Also write the figures here, as JSON
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+impl LoadArguments {
+    pub fn config(&self) -> load::Config {
+        load::Config {
+            target: self.target,
+            sessions: self.sessions,
+            messages: self.messages,
+            messages_per_session: self.messages_per_session,
+            content: if self.varied { Content::Varied } else { Content::Fixed(self.size) },
+            recipients: self.recipients,
+            domains: self.domains,
+            domain_suffix: self.domain_suffix.clone(),
+            spread: self.zipf.map_or(Spread::RoundRobin, Spread::Zipf),
+            sender: self.sender.clone(),
+            pipelining: self.pipelining,
+            threads: self.threads,
+            sources: self.sources,
+            rate: self.rate,
+            retries: self.retries,
+            latency_from: self.latency_from,
+            patience: self.patience,
+            ..load::Config::default()
+        }
+    }
+}
+
+impl SinkArguments {
+    pub fn config(&self) -> sink::Config {
+        sink::Config {
+            listeners: self.listeners.clone(),
+            domains: self.behaviours.clone(),
+            threads: self.sink_threads,
+            plant: self.plant,
+            ..sink::Config::default()
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().map_err(|error| format!("not HOST:PORT: {error}"))?;
+    found.next().ok_or("the host has no address".into())
+}
+
+fn listener(text: &str) -> Result<Listener, String> {
+    let (place, behaviour) = match text.split_once('=') {
+        Some((place, behaviour)) => (place, behaviour.parse()?),
+        None => (text, Behaviour::default()),
+    };
+    Ok(Listener { address: address(place)?, behaviour })
+}
+
+fn domain(text: &str) -> Result<(String, Behaviour), String> {
+    let (name, behaviour) = text.split_once('=').ok_or("not DOMAIN=BEHAVIOUR")?;
+    Ok((name.to_ascii_lowercase(), behaviour.parse()?))
+}

@@ -1,0 +1,27 @@
+//! The rig: a load generator and a sink that drive any SMTP relay from outside, and an account of every
+//! message.
+//!
+//! It shares no code with the relay, so that it cannot share its mistakes. [`load`] sends numbered messages
+//! and remembers which were acknowledged, [`sink`] verifies what arrives, [`account`] compares the two,
+//! [`observe`] reads what the relay's processes cost, [`report`] puts it all together, and [`run`] does
+//! everything in one go.
+
+pub mod account;
+pub mod bits;
+pub mod clock;
+mod content;
+mod engine;
+pub mod identity;
+pub mod idle;
+mod latency;
+pub mod load;
+pub mod observe;
+pub mod report;
+pub mod run;
+pub mod sink;
+pub mod sys;
+mod transparency;
+mod varied;
+
+pub use content::Content;
+pub use latency::{Latencies, Summary};

@@ -1,0 +1,162 @@
+//! `mtad-bench`: drives an SMTP relay and accounts for every message.
+
+mod arguments;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use bench::{idle, load, observe, run, sink, sys};
+use clap::Parser;
+use serde::Serialize;
+
+use arguments::{
+    Arguments, Command, IdleArguments, LoadArguments, RunArguments, SinkArguments, TargetArguments,
+};
+
+/// The status for wrong arguments and for trouble with the machine.
+const TROUBLE: u8 = 2;
+
+fn main() -> ExitCode {
+    let done = sys::raise_open_files().and_then(|_| match Arguments::parse().command {
+        Command::Run(arguments) => run_all(arguments),
+        Command::Load(arguments) => run_load(arguments),
+        Command::Sink(arguments) => run_sink(arguments),
+        Command::Idle(arguments) => run_idle(arguments),
+    });
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("mtad-bench: {error}");
+            ExitCode::from(TROUBLE)
+        }
+    }
+}
+
+fn run_all(arguments: RunArguments) -> io::Result<u8> {
+    let config = run::Config {
+        load: arguments.load.config(),
+        sink: arguments.sink.config(),
+        pids: pids(&arguments.target)?,
+        quiet: arguments.quiet,
+        repeats_allowed: arguments.allow_repeats,
+        listed: arguments.list,
+        ..run::Config::default()
+    };
+    let mut before = (0.0, 0, 0);
+    let report = run::run(config, |moment| {
+        let seconds = (moment.seconds - before.0).max(0.001);
+        eprintln!(
+            "{:6.1} s  accepted {:9} ({:7.0}/s)  delivered {:9} ({:7.0}/s)  p99 {:8.3} ms  end to end {:8.3} ms  errors {}",
+            moment.seconds,
+            moment.accepted,
+            (moment.accepted - before.1) as f64 / seconds,
+            moment.delivered,
+            (moment.delivered.saturating_sub(before.2)) as f64 / seconds,
+            moment.accept_p99 as f64 / 1000.0,
+            moment.end_to_end_p99 as f64 / 1000.0,
+            moment.errors
+        );
+        before = (moment.seconds, moment.accepted, moment.delivered);
+    })?;
+    print!("{report}");
+    if let Some(path) = arguments.json {
+        write_json(&path, &report)?;
+    }
+    Ok(report.exit_code())
+}
+
+fn run_load(arguments: LoadArguments) -> io::Result<u8> {
+    let load = load::start(arguments.config())?;
+    let sent = load.join()?;
+    let seconds = (sent.time.1 - sent.time.0) as f64 / 1e9;
+    let accepted = sent.progress.accepted;
+    println!(
+        "accepted     {accepted} messages in {seconds:.3} s, {:.0}/s, over {} connections; refused {}, in doubt {}",
+        accepted as f64 / seconds.max(1e-9),
+        sent.progress.connections,
+        sent.progress.refused,
+        sent.progress.in_doubt
+    );
+    let latency = sent.latency.summary();
+    println!(
+        "latency (us) p50 {} p90 {} p99 {} p99.9 {} max {}",
+        latency.p50, latency.p90, latency.p99, latency.p999, latency.max
+    );
+    println!("CPU/message  {:.1} us", sent.cpu as f64 / 1000.0 / accepted.max(1) as f64);
+    for (failure, count) in &sent.failures {
+        println!("failure      {count} x code {} at {:?}", failure.code, failure.phase);
+    }
+    Ok(if sent.stalled { 3 } else { 0 })
+}
+
+fn run_sink(arguments: SinkArguments) -> io::Result<u8> {
+    let farewell = sys::Farewell::expect()?;
+    let sink = sink::start(arguments.config())?;
+    let addresses: Vec<_> = sink.addresses().iter().map(ToString::to_string).collect();
+    eprintln!("listening on {} until SIGINT or SIGTERM", addresses.join(" "));
+    farewell.wait()?;
+    let received = sink.join()?;
+    let progress = &received.progress;
+    println!(
+        "messages {}: delivered {}, repeated {}, altered {}, reported {}, foreign {}; refused {}; connections at most {}",
+        progress.messages,
+        progress.delivered,
+        progress.repeated,
+        progress.altered,
+        progress.reported,
+        progress.foreign,
+        progress.refused,
+        progress.open_max
+    );
+    if progress.messages > 0 {
+        println!("CPU/message  {:.1} us", received.cpu as f64 / 1000.0 / progress.messages as f64);
+    }
+    Ok(0)
+}
+
+fn run_idle(arguments: IdleArguments) -> io::Result<u8> {
+    let config = idle::Config {
+        target: arguments.target,
+        connections: arguments.connections,
+        sources: arguments.sources,
+        pids: pids(&arguments.observed)?,
+        hold: arguments.hold,
+        patience: arguments.patience,
+    };
+    let outcome = idle::run(&config)?;
+    println!(
+        "idle         {} connections held, {} lost; RSS {} -> {} bytes, {:.0} per connection; PSS {} -> {}; CPU while held {} us",
+        outcome.ready,
+        outcome.lost,
+        outcome.rss_before,
+        outcome.rss_after,
+        outcome.rss_per_connection,
+        outcome.pss_before,
+        outcome.pss_after,
+        outcome.cpu_held
+    );
+    if let Some(path) = arguments.json {
+        write_json(&path, &outcome)?;
+    }
+    Ok(u8::from(outcome.ready < arguments.connections))
+}
+
+fn pids(target: &TargetArguments) -> io::Result<Vec<u32>> {
+    let mut pids = target.pid.clone();
+    for name in &target.process {
+        let found = observe::named(name)?;
+        if found.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("no process is named {name}")));
+        }
+        pids.extend(found);
+    }
+    Ok(pids)
+}
+
+fn write_json(path: &std::path::Path, value: &impl Serialize) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    serde_json::to_writer_pretty(&mut file, value)?;
+    file.write_all(b"\n")?;
+    file.flush()
+}

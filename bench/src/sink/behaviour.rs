@@ -1,0 +1,118 @@
+//! How a sink treats its clients.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+/// What happens to connections of a listener or to recipients of a domain. The default is a fast and honest
+/// server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Behaviour {
+    /// Pause before every reply, the greeting included; for a domain, before every reply from its RCPT on.
+    pub delay: Duration,
+    /// Share of recipients in percent that are refused with 451.
+    pub temporary_percent: f64,
+    /// Share of recipients in percent that are refused with 550.
+    pub permanent_percent: f64,
+    /// Share of messages in percent after whose final dot the connection closes without a reply. They are not
+    /// taken.
+    pub drop_percent: f64,
+    /// Connections at the same time, above which one is answered with 421; 0 for no limit. For listeners
+    /// only.
+    pub connections_max: u64,
+}
+
+impl FromStr for Behaviour {
+    type Err = String;
+
+    /// Parses `delay:10s+temp:5+perm:1+drop:0.5+limit:20`; each part may be left out.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut behaviour = Self::default();
+        for part in text.split('+') {
+            let (name, value) = part.split_once(':').ok_or(format!("{part:?} is not NAME:VALUE"))?;
+            match name {
+                "delay" => behaviour.delay = parse_duration(value)?,
+                "temp" => behaviour.temporary_percent = percent(value)?,
+                "perm" => behaviour.permanent_percent = percent(value)?,
+                "drop" => behaviour.drop_percent = percent(value)?,
+                "limit" => {
+                    let limit = value.parse();
+                    behaviour.connections_max = limit.map_err(|_| format!("{value:?} is not a number"))?;
+                }
+                _ => return Err(format!("{name:?} is none of delay, temp, perm, drop, limit")),
+            }
+        }
+        Ok(behaviour)
+    }
+}
+
+/// A fault of the sink itself, so that the rig can be seen to find it: the sink tells the client that all is
+/// well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// Message number n is not counted.
+    Lose(u32),
+    /// Message number n is counted twice.
+    Repeat(u32),
+    /// The last byte of message number n is changed before it is verified.
+    Alter(u32),
+}
+
+impl FromStr for Plant {
+    type Err = String;
+
+    /// Parses `lose:7`, `repeat:7` or `alter:7`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, number) = text.split_once(':').ok_or(format!("{text:?} is not NAME:NUMBER"))?;
+        let number = number.parse().map_err(|_| format!("{number:?} is not a message number"))?;
+        match name {
+            "lose" => Ok(Self::Lose(number)),
+            "repeat" => Ok(Self::Repeat(number)),
+            "alter" => Ok(Self::Alter(number)),
+            _ => Err(format!("{name:?} is none of lose, repeat, alter")),
+        }
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| (0.0..=100.0).contains(value));
+    value.ok_or(format!("{text:?} is not a percentage from 0 to 100"))
+}
+
+/// Parses a duration: a number with the unit ms, s, m or h.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration such as 500ms, 10s, 2m or 1h");
+    let split = text.find(|character: char| character.is_ascii_alphabetic()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(split);
+    let unit = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behaviours_are_read_from_text() {
+        let behaviour = "delay:1.5s+temp:5+perm:0.5+drop:1+limit:20".parse::<Behaviour>().unwrap();
+        let expected = Behaviour {
+            delay: Duration::from_millis(1500),
+            temporary_percent: 5.0,
+            permanent_percent: 0.5,
+            drop_percent: 1.0,
+            connections_max: 20,
+        };
+        assert_eq!(behaviour, expected);
+        for wrong in
+            ["", "delay", "delay:10", "temp:101", "perm:-1", "limit:x", "slow:1s", "delay:NaNs", "delay:-1s"]
+        {
+            assert!(wrong.parse::<Behaviour>().is_err(), "{wrong}");
+        }
+    }
+}
