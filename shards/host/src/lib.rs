@@ -90,6 +90,11 @@ pub trait Host: Clone + 'static {
     /// Waits until the bell has been rung since this last returned. One task per shard may wait.
     fn rung(&self) -> impl Future<Output = ()>;
 
+    /// What the host says about itself: name, help, value.
+    fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
+        Vec::new()
+    }
+
     /// Whether a fault is planted. Always false outside the simulator, and compiled away there.
     #[inline(always)]
     fn planted(&self, _fault: Planted) -> bool {

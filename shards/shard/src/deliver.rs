@@ -53,6 +53,16 @@ pub fn open_more<H: Host>(shard: &Rc<Shard<H>>, site: &Rc<Site<H>>) {
     }
 }
 
+/// Opens connections in the place of those that have ended. A task of its own, because a destructor must not start
+/// anything.
+pub async fn drive_openings<H: Host>(shard: Rc<Shard<H>>) {
+    loop {
+        shard.freeing.wait().await;
+        let freed = shard.freed.take();
+        freed.iter().for_each(|site| open_more(&shard, site));
+    }
+}
+
 /// Looks up the way, and opens connections or gives the orders at hand their outcome.
 async fn find_way<H: Host>(shard: Rc<Shard<H>>, site: Rc<Site<H>>) {
     match site.find_way(&shard).await {

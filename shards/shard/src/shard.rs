@@ -49,6 +49,9 @@ pub struct Shard<H: Host> {
     pub(crate) unread: RefCell<VecDeque<Due<Place>>>,
     pub(crate) reading: Cell<usize>,
     pub(crate) sites: RefCell<BTreeMap<Arc<str>, Rc<Site<H>>>>,
+    /// Destinations of which a connection has ended, so that another may be opened.
+    pub(crate) freed: RefCell<Vec<Rc<Site<H>>>>,
+    pub(crate) freeing: Signal,
     /// When we last asked for a lease on a destination.
     pub(crate) lease_asked: RefCell<BTreeMap<Arc<str>, Time>>,
     pub(crate) reception: receive::Load,
@@ -77,6 +80,7 @@ pub async fn run<H: Host>(
     }
     shard.host.spawn(drive_inbox(shard.clone()));
     shard.host.spawn(drive_timers(shard.clone()));
+    shard.host.spawn(deliver::drive_openings(shard.clone()));
     shard.router.links().ready.fetch_add(1, Ordering::SeqCst);
     shard.dispatch();
     shard.finishing.wait().await;
@@ -109,6 +113,8 @@ async fn open<H: Host>(
         unread: RefCell::default(),
         reading: Cell::new(0),
         sites: RefCell::default(),
+        freed: RefCell::default(),
+        freeing: Signal::default(),
         lease_asked: RefCell::default(),
         reception: receive::Load::default(),
         earlier: Signal::default(),

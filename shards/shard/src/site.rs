@@ -143,7 +143,8 @@ impl<H: Host> Permit<H> {
 impl<H: Host> Drop for Permit<H> {
     fn drop(&mut self) {
         self.site.destination.borrow_mut().shift(self.phase, None);
-        crate::deliver::open_more(&self.shard, &self.site);
+        self.shard.freed.borrow_mut().push(self.site.clone());
+        self.shard.freeing.raise();
     }
 }
 

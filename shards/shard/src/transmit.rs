@@ -102,14 +102,16 @@ impl<C: Conn> Link<C> {
         transaction: Transaction,
         content: &Content,
     ) -> Result<Vec<Outcome>, Lost> {
+        if let Err(reply) = self.until_ready(shard).await {
+            let outcomes = vec![Outcome::Deferred(reply.clone()); transaction.recipients.len()];
+            return Err(Lost { outcomes, reply, at_risk: false });
+        }
         self.session.begin(transaction, shard.host.now(), &mut self.out);
         let mut content_sent = false;
         loop {
             let failed = match self.session.step(shard.host.now(), &mut self.out) {
-                Step::Done(outcomes) => {
-                    // The session may have more to say (RSET) before it is ready; that leaves with the next command.
-                    return Ok(outcomes);
-                }
+                // What the session still has to say or to hear (RSET, a 421) waits for the next use.
+                Step::Done(outcomes) => return Ok(outcomes),
                 Step::NeedBytes => self.exchange(shard).await.err(),
                 Step::Content => {
                     content_sent = true;
@@ -161,6 +163,9 @@ impl<C: Conn> Link<C> {
 
     /// Says goodbye and closes; the next hop's answer is awaited only as long as closing waits anyway.
     pub async fn quit<H: Host<Conn = C>>(mut self, shard: &Shard<H>) {
+        if self.until_ready(shard).await.is_err() {
+            return;
+        }
         self.session.quit(shard.host.now(), &mut self.out);
         if self.flush(shard).await.is_ok() {
             self.conn.close().await;

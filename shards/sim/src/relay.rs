@@ -1,0 +1,140 @@
+//! Worlds of whole relays: every shard as it runs for real, on a faulty network, crashing and coming back with another
+//! number of shards. The oracle judges by what clients and next hops saw.
+
+use crate::oracle::{self, Complaint};
+use crate::{Journal, MachineId, Options, Swarm, World, run};
+use host::{Host, Planted};
+use mail::Time;
+use shard::Links;
+use shard::config::{Config, Delivery, Listen, Reception, Retry, Spool};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long before a crash the relay may have known of a delivery without having it on record: the outcome's way
+/// between shards, the wait for a group to ride with, and its sync.
+const UNRECORDED: Duration = Duration::from_millis(700);
+
+fn address() -> SocketAddr {
+    SocketAddr::from(([10, 3, 0, 1], 25))
+}
+
+/// What differs between worlds beyond the swarm.
+#[derive(Clone, Copy)]
+struct Shape {
+    connections_max: usize,
+    inbox_messages_max: usize,
+    segment_bytes: u64,
+    retry: Duration,
+    max_age: Duration,
+    body_memory: usize,
+}
+
+impl Shape {
+    fn draw(seed: u64) -> Shape {
+        let pick = |salt: u64, options: &[u64]| {
+            let mixed = (seed ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd129_0d3c_51a4_0af3);
+            options[(mixed >> 33) as usize % options.len()]
+        };
+        Shape {
+            connections_max: pick(1, &[3, 4, 8]) as usize,
+            inbox_messages_max: pick(2, &[1, 2, 64]) as usize,
+            segment_bytes: pick(3, &[4 << 16, 16 << 16]),
+            retry: Duration::from_secs(pick(4, &[5, 20, 100])),
+            max_age: Duration::from_secs(pick(5, &[90, 1500, 400_000])),
+            body_memory: pick(6, &[200_000, 1 << 20, 64 << 20]) as usize,
+        }
+    }
+
+    fn config(self) -> Config {
+        let relay_from = vec!["10.0.0.0/8".parse().expect("a network")];
+        Config {
+            hostname: "relay.example".into(),
+            spool: Spool {
+                path: "/spool".into(),
+                segment_bytes: self.segment_bytes,
+                spares_max: 2,
+                ..Spool::default()
+            },
+            listen: vec![Listen { address: address(), relay_from, relay_to: Vec::new() }],
+            routes: Vec::new(),
+            retry: Retry { intervals: vec![self.retry], max_age: self.max_age, jitter_percent: 10 },
+            reception: Reception {
+                message_bytes_max: 128 << 10,
+                body_memory: self.body_memory,
+                ..Reception::default()
+            },
+            delivery: Delivery {
+                connections_max: self.connections_max,
+                recipients_max: 7,
+                idle_timeout: Duration::from_secs(2),
+                ..Delivery::default()
+            },
+        }
+    }
+}
+
+fn boot(world: &World, machine: MachineId, shards: usize, shape: Shape) {
+    let hosts = world.boot(machine, shards);
+    let links = Links::with_capacity(hosts.iter().map(Host::bell).collect(), shape.inbox_messages_max);
+    for (number, host) in hosts.into_iter().enumerate() {
+        let (config, links) = (Rc::new(shape.config()), links.clone());
+        host.clone().spawn(async move {
+            shard::run(host, config, links, number).await.expect("these worlds have whole disks");
+        });
+    }
+}
+
+/// What a world came to.
+#[derive(Debug, PartialEq)]
+pub struct End {
+    /// What the oracle says.
+    pub complaints: Vec<Complaint>,
+    /// Messages that next hops took.
+    pub deliveries: usize,
+    /// Crashes of the relay.
+    pub crashes: usize,
+    /// Hash of all that happened.
+    pub trace: u64,
+}
+
+/// Clients send while the relay crashes, then everything becomes calm and must come to its end: nothing waits.
+pub fn end_of(seed: u64, planted: Vec<Planted>) -> End {
+    let swarm = Swarm::draw(seed, address());
+    let shape = Shape::draw(seed);
+    let crashes = swarm.crashes.len();
+    let options = Options { planted, ..swarm.options.clone() };
+    let report = run(options, move |world| async move {
+        let (journal, machine) = (Journal::new(), world.add_machine());
+        let meters = swarm.start_next_hops(&world, &journal);
+        boot(&world, machine, swarm.shards, shape);
+        spawn_crashes(&world, &journal, machine, &swarm, shape);
+        swarm.run_clients(&world, &journal).await;
+        world.sleep(Duration::from_secs(200)).await;
+        swarm.calm(&world);
+        world.sleep(Duration::from_secs(3_000)).await;
+        let mut complaints = oracle::check(&journal.records(), &[]);
+        for (domain, meter) in swarm.domains.iter().zip(meters) {
+            complaints.extend(oracle::check_limit(&domain.name, &meter, shape.connections_max));
+        }
+        (complaints, journal.records().deliveries.len())
+    });
+    let (complaints, deliveries) = report.result.unwrap_or_else(|failure| panic!("seed {seed}: {failure:?}"));
+    End { complaints, deliveries, crashes, trace: report.trace }
+}
+
+fn spawn_crashes(world: &World, journal: &Journal, machine: MachineId, swarm: &Swarm, shape: Shape) {
+    let (world, journal) = (world.clone(), journal.clone());
+    let (crashes, mut shards) = (swarm.crashes.clone(), swarm.shards);
+    world.outside().clone().spawn(async move {
+        for (after, crash) in crashes {
+            world.sleep(after).await;
+            let now = world.now();
+            journal.excuse(Time(now.0.saturating_sub(UNRECORDED.as_nanos() as u64))..=now);
+            world.crash(machine, crash);
+            world.sleep(Duration::from_millis(50)).await;
+            shards = 1 + (shards + world.workload().below(4)) % 4;
+            boot(&world, machine, shards, shape);
+        }
+    });
+}

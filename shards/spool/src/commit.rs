@@ -1,0 +1,213 @@
+//! The committer: one task that writes one group after the other, while the next one gathers.
+//!
+//! No timer under load: a group is whatever came while the last one was being written, and a lone message finds the
+//! committer idle. Outcomes alone wait until they are due.
+
+use crate::AppendError;
+use crate::gather::Batch;
+use crate::log::{Health, Inner, Next, Phase, count};
+use crate::record::{self, Kind};
+use crate::segment::{Segment, Stage};
+use crate::signal::Base;
+use host::{File, Host, Planted};
+use mail::Time;
+use std::io;
+use std::rc::Rc;
+
+impl<H: Host> Inner<H> {
+    /// Writes groups until the log is closed.
+    pub async fn commit_all(self: Rc<Self>) {
+        let mut current = None;
+        loop {
+            if let Some(batch) = self.take() {
+                self.commit(batch, &mut current).await;
+                continue;
+            }
+            if self.phase.get() == Phase::Draining {
+                break;
+            }
+            if let Some(at) = self.outcomes_due() {
+                self.work.ring_at(&self.host, at);
+            }
+            self.work.wait().await;
+        }
+        self.phase.set(Phase::Stopped);
+        self.gather.borrow().ticket.resolve(Err(AppendError::Closed));
+        self.reclaim.ring();
+    }
+
+    /// What is to be written now.
+    fn take(&self) -> Option<Batch> {
+        let now = self.host.now();
+        let draining = self.phase.get() == Phase::Draining;
+        match self.health.get() {
+            Health::Failed { retry } if draining || now < retry => return None,
+            Health::Failed { .. } | Health::Suspect | Health::Good => {}
+        }
+        let mut gather = self.gather.borrow_mut();
+        let outcomes = self.outcomes.borrow();
+        let outcomes_go = !outcomes.is_empty() && (draining || now >= outcomes.due);
+        if gather.messages == 0 && !gather.joined && !outcomes_go {
+            return None;
+        }
+        let batch = gather.take();
+        drop(gather);
+        self.wake_first();
+        Some(batch)
+    }
+
+    /// When the outcomes that wait are to be written, if there are any.
+    fn outcomes_due(&self) -> Option<Time> {
+        let outcomes = self.outcomes.borrow();
+        let retry = match self.health.get() {
+            Health::Failed { retry } => retry,
+            Health::Suspect | Health::Good => Time(0),
+        };
+        (!outcomes.is_empty()).then(|| outcomes.due.max(retry))
+    }
+
+    /// Writes one group, or as much of it as there is room for.
+    async fn commit(&self, mut batch: Batch, current: &mut Option<Segment<H>>) {
+        if let Err(error) = self.make_room(&batch, current).await {
+            batch.refuse(error);
+        }
+        let Some(mut segment) = current.take() else {
+            return self.postpone(batch);
+        };
+        self.fill(&mut batch, &segment);
+        if batch.messages == 0 && batch.outcomes == 0 {
+            *current = Some(segment);
+            return self.postpone(batch);
+        }
+        stamp(&mut batch, &segment);
+        let base = Base { segment: segment.stamp.segment, offset: segment.offset as u32 };
+        if self.host.planted(Planted::AckBeforeSync) {
+            batch.ticket.resolve(Ok(base));
+        }
+        let Batch { mut buffer, messages, outcomes, outcome_bytes, older, ticket } = batch;
+        let used = buffer.len();
+        buffer.pad_to_block();
+        let padded = buffer.len() as u64;
+        let (result, buffer) = segment.file.write_synced(buffer, segment.offset).await;
+        let batch = Batch { buffer, messages, outcomes, outcome_bytes, older, ticket };
+        match result {
+            Ok(()) => {
+                segment.offset += padded;
+                segment.sequence += 1;
+                *current = Some(segment);
+                self.written(batch, base, padded);
+            }
+            Err(error) => self.unwritten(&batch, used, base, &error),
+        }
+    }
+
+    /// Nothing can or need be written: who only waits for the others is done, and outcomes wait for a segment.
+    fn postpone(&self, batch: Batch) {
+        batch.ticket.resolve(Ok(Base { segment: 0, offset: 0 }));
+        if self.phase.get() == Phase::Draining && !self.outcomes.borrow().is_empty() {
+            // Nothing better will come: the log ends without them.
+            let retry = self.host.now() + self.limits.retry_delay;
+            self.health.set(Health::Failed { retry });
+        }
+        self.outcomes.borrow_mut().due = self.host.now() + self.limits.retry_delay;
+        self.gather.borrow_mut().give_back(batch.buffer, self.limits.group_bytes_max);
+    }
+
+    /// Sees to it that the current segment takes the batch, and takes the next one when it does not. An error means
+    /// that its messages cannot be written.
+    async fn make_room(&self, batch: &Batch, current: &mut Option<Segment<H>>) -> Result<(), AppendError> {
+        let bytes = batch.buffer.len().next_multiple_of(host::buffer::BLOCK) as u64;
+        loop {
+            {
+                let mut files = self.files.borrow_mut();
+                let spared = batch.messages > 0 && !matches!(files.next, Next::Ready(_));
+                let reserve = if spared { self.limits.reserve_bytes() } else { 0 };
+                let end = self.limits.segment_bytes - reserve;
+                if current.as_ref().is_some_and(|segment| segment.offset + bytes <= end) {
+                    return Ok(());
+                }
+                match std::mem::replace(&mut files.next, Next::Wanted) {
+                    Next::Ready(segment) => {
+                        if let Some(full) = current.replace(segment) {
+                            files.table.update(full.stamp.segment, |usage| usage.stage = Stage::Sealed);
+                        }
+                        self.reclaim.ring();
+                        continue;
+                    }
+                    Next::Missing { error, retry } => {
+                        files.next = Next::Missing { error, retry };
+                        return Err(error);
+                    }
+                    Next::Wanted => self.reclaim.ring(),
+                }
+            }
+            self.provided.wait().await;
+        }
+    }
+
+    /// Lets outcomes ride along.
+    fn fill(&self, batch: &mut Batch, segment: &Segment<H>) {
+        let left = (self.limits.segment_bytes - segment.offset) as usize;
+        let room =
+            left.saturating_sub(batch.buffer.len()).min(self.limits.group_bytes_max.max(host::buffer::BLOCK));
+        self.outcomes.borrow_mut().fill(batch, room);
+    }
+
+    fn written(&self, batch: Batch, base: Base, bytes: u64) {
+        self.health.set(Health::Good);
+        self.files.borrow_mut().table.update(base.segment, |usage| {
+            usage.live += batch.messages;
+            batch.older.iter().for_each(|older| usage.refer(*older));
+        });
+        count(&self.counters.commits, 1);
+        count(&self.counters.group_bytes, bytes);
+        count(&self.counters.messages, u64::from(batch.messages));
+        count(&self.counters.outcomes, u64::from(batch.outcomes));
+        self.outcomes.borrow_mut().written(&batch);
+        batch.ticket.resolve(Ok(base));
+        self.gather.borrow_mut().give_back(batch.buffer, self.limits.group_bytes_max);
+    }
+
+    /// A failed write or sync is final for its segment: nothing is known of what the disk holds, and a second sync
+    /// would call pages good that the kernel has already dropped.
+    fn unwritten(&self, batch: &Batch, used: usize, base: Base, error: &io::Error) {
+        tracing::error!(log = self.number, segment = base.segment, %error, "spool write failed");
+        let (messages, outcomes) = batch.buffer[..used].split_at(used - batch.outcome_bytes);
+        self.outcomes.borrow_mut().unwritten(messages, outcomes, base.segment, self.host.wall());
+        self.files.borrow_mut().table.update(base.segment, |usage| usage.stage = Stage::Failed);
+        count(&self.counters.failed_segments, 1);
+        let now = self.host.now();
+        self.outcomes.borrow_mut().due = now;
+        let refusal = AppendError::from_io(error);
+        batch.ticket.resolve(Err(refusal));
+        if self.health.get() == Health::Good {
+            self.health.set(Health::Suspect);
+        } else {
+            self.health.set(Health::Failed { retry: now + self.limits.retry_delay });
+            // Those who gather have not been written anywhere, so that they need no outcome.
+            let mut gathered = self.gather.borrow_mut().take();
+            gathered.refuse(refusal);
+            self.gather.borrow_mut().give_back(gathered.buffer, self.limits.group_bytes_max);
+            self.wake_queued();
+        }
+        self.reclaim.ring();
+    }
+}
+
+/// Gives every record its place, and notes which segments the outcomes are about.
+fn stamp<H: Host>(batch: &mut Batch, segment: &Segment<H>) {
+    record::set_group(&mut batch.buffer, segment.sequence, batch.messages + batch.outcomes);
+    record::stamp(&mut batch.buffer, segment.stamp, segment.offset as u32);
+    let mut at = record::GROUP_BYTES;
+    while let Some(head) = batch.buffer.get(at..).and_then(record::Head::unstamped) {
+        if head.kind == Kind::Outcome
+            && let Some(older) = record::outcome_segment(&batch.buffer[at + record::HEAD_BYTES..])
+            && older != segment.stamp.segment
+            && batch.older.last() != Some(&older)
+        {
+            batch.older.push(older);
+        }
+        record::stamp(&mut batch.buffer[at..], segment.stamp, segment.offset as u32 + at as u32);
+        at += (head.length as usize).next_multiple_of(record::ALIGN);
+    }
+}
