@@ -131,20 +131,25 @@ impl<H: Host> Shard<H> {
         self.dispatch();
     }
 
-    /// Groups recipients by their destination.
+    /// Groups recipients by their destination, none larger than a transaction takes: so each outcome goes on record as
+    /// soon as the next hop has answered for it.
     pub(crate) fn group<'a>(
         &self,
         recipients: impl Iterator<Item = (u16, &'a str)>,
     ) -> Vec<(Arc<str>, Vec<u16>)> {
         let mut groups: Vec<(Arc<str>, Vec<u16>)> = Vec::new();
-        let mut places: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        let mut open: BTreeMap<Arc<str>, usize> = BTreeMap::new();
         for (index, domain) in recipients {
             let destination = self.routes.destination(domain);
-            let place = *places.entry(destination.clone()).or_insert(groups.len());
-            if place == groups.len() {
-                groups.push((destination, Vec::new()));
+            match open.get(&destination) {
+                Some(group) if groups[*group].1.len() < self.config.delivery.recipients_max => {
+                    groups[*group].1.push(index);
+                }
+                _ => {
+                    open.insert(destination.clone(), groups.len());
+                    groups.push((destination, vec![index]));
+                }
             }
-            groups[place].1.push(index);
         }
         groups
     }

@@ -62,38 +62,31 @@ impl<C: Conn> Link<C> {
         }
     }
 
-    /// Delivers an order, in as many transactions as its recipients need.
+    /// Delivers an order: one outcome per recipient.
     pub async fn deliver<H: Host<Conn = C>>(
         &mut self,
         shard: &Shard<H>,
         order: &Order,
     ) -> Result<Vec<Outcome>, Lost> {
+        let deferred = |reply| vec![Outcome::Deferred(reply); order.recipients.len()];
         if self.conn.is_stale() {
-            let reply = closed_early();
-            let outcomes = vec![Outcome::Deferred(reply.clone()); order.recipients.len()];
-            return Err(Lost { outcomes, reply, at_risk: false });
+            return Err(Lost { outcomes: deferred(closed_early()), reply: closed_early(), at_risk: false });
         }
         let content = match content(shard, order).await {
             Ok(content) => content,
-            Err(reply) => return Ok(vec![Outcome::Deferred(reply); order.recipients.len()]),
+            Err(reply) => return Ok(deferred(reply)),
         };
-        let mut outcomes = Vec::with_capacity(order.recipients.len());
-        for recipients in order.recipients.chunks(shard.config.delivery.recipients_max) {
-            let transaction = Transaction {
-                sender: order.sender.clone(),
-                recipients: recipients.iter().map(|(_, address)| address.clone()).collect(),
-                body: order.body,
-                utf8: order.utf8,
-                size: content.len() as u64,
-            };
-            let begun = shard.host.now();
-            match self.transact(shard, transaction, &content).await {
-                Ok(part) => outcomes.extend(part),
-                Err(lost) => return Err(spread_loss(lost, outcomes, order.recipients.len())),
-            }
-            shard.metrics.record(Stage::Transaction, shard.host.now().since(begun));
-        }
-        Ok(outcomes)
+        let transaction = Transaction {
+            sender: order.sender.clone(),
+            recipients: order.recipients.iter().map(|(_, address)| address.clone()).collect(),
+            body: order.body,
+            utf8: order.utf8,
+            size: content.len() as u64,
+        };
+        let begun = shard.host.now();
+        let outcomes = self.transact(shard, transaction, &content).await;
+        shard.metrics.record(Stage::Transaction, shard.host.now().since(begun));
+        outcomes
     }
 
     async fn transact<H: Host<Conn = C>>(
@@ -202,15 +195,6 @@ async fn content<H: Host>(shard: &Shard<H>, order: &Order) -> Result<Content, Re
             Err(Reply::new(451, (4, 3, 0), "the content cannot be read from the spool just now"))
         }
     }
-}
-
-/// The outcomes of all recipients when a later transaction of an order was lost: those before have theirs, those
-/// that were not tried are deferred.
-fn spread_loss(lost: Lost, mut before: Vec<Outcome>, recipients: usize) -> Lost {
-    let at_risk = lost.at_risk || !before.is_empty();
-    before.extend(lost.outcomes);
-    before.resize(recipients, Outcome::Deferred(lost.reply.clone()));
-    Lost { outcomes: before, reply: lost.reply, at_risk }
 }
 
 fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Reply {

@@ -28,6 +28,8 @@ struct Shape {
     retry: Duration,
     max_age: Duration,
     body_memory: usize,
+    /// The first recipient domain cannot be reached at all, so that its mail expires and is reported.
+    cuts_off: bool,
 }
 
 impl Shape {
@@ -41,9 +43,16 @@ impl Shape {
             inbox_messages_max: pick(2, &[1, 2, 64]) as usize,
             segment_bytes: pick(3, &[4 << 16, 16 << 16]),
             retry: Duration::from_secs(pick(4, &[5, 20, 100])),
-            max_age: Duration::from_secs(pick(5, &[90, 1500, 400_000])),
+            max_age: Duration::from_secs(pick(5, &[1500, 400_000])),
             body_memory: pick(6, &[200_000, 1 << 20, 64 << 20]) as usize,
+            cuts_off: pick(7, &[0, 0, 1]) == 1,
         }
+        .sound()
+    }
+
+    /// What cannot be delivered must expire before the world ends.
+    fn sound(self) -> Shape {
+        if self.cuts_off { Shape { max_age: Duration::from_secs(1500), ..self } } else { self }
     }
 
     fn config(self) -> Config {
@@ -107,6 +116,9 @@ pub fn end_of(seed: u64, planted: Vec<Planted>) -> End {
     let report = run(options, move |world| async move {
         let (journal, machine) = (Journal::new(), world.add_machine());
         let meters = swarm.start_next_hops(&world, &journal);
+        if shape.cuts_off {
+            swarm.domains[1].next_hops.iter().for_each(|hop| world.network().cut_off(hop.at.ip(), true));
+        }
         boot(&world, machine, swarm.shards, shape);
         spawn_crashes(&world, &journal, machine, &swarm, shape);
         swarm.run_clients(&world, &journal).await;
