@@ -1,7 +1,9 @@
 """What the longer runs share: starting and stopping relays and peers, and what they cost. Loopback only."""
 import json
 import os
+import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -25,6 +27,31 @@ def work_directory(name):
 
 def remove(directory):
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def free_port():
+    """A port that nobody uses, with the one 1000 above it, and out of the range from which connections get theirs."""
+    for _ in range(1000):
+        port = random.randrange(10000, 30000)
+        try:
+            for candidate in (port, port + 1000):
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", candidate))
+            return port
+        except OSError:
+            pass
+    raise SystemExit("no free port found")
+
+
+def raise_open_files(wanted):
+    """Raises the limit of open files, which the processes started from here inherit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
+        except (ValueError, OSError):
+            raise SystemExit(f"{wanted} open files are needed, the limit is {hard}, and it may not be raised")
 
 
 def await_port(port, seconds=20):
@@ -77,7 +104,8 @@ def cpu_seconds(pid):
     return ticks / TICK
 
 
-def rss_bytes(pid):
+def pss_bytes(pid):
+    """Proportional set size of a process tree: a shared page counts by halves, thirds, ..."""
     total = 0
     for member in tree(pid):
         try:
@@ -86,6 +114,12 @@ def rss_bytes(pid):
         except (OSError, AttributeError):
             pass
     return total
+
+
+def device_bytes(pid):
+    """Bytes that the process has caused to be written to a device."""
+    with open(f"/proc/{pid}/io") as file:
+        return int(re.search(r"^write_bytes: (\d+)", file.read(), re.M).group(1))
 
 
 class Sink:
@@ -127,12 +161,12 @@ def source(port, messages, sessions=100, size=4096, persistent=True, sender="a@l
 
 
 class Mtad:
-    """A relay of ours with one route to a sink."""
+    """A relay of ours, with one route to a sink unless `extra` has others."""
     name = "mtad"
 
-    def __init__(self, directory, port, sink, shards="auto", extra="", delivery="", spool="spool", log="error"):
-        self.directory, self.port = directory, port
-        self.file = os.path.join(directory, "mtad.toml")
+    def __init__(self, directory, port, sink=None, shards="auto", extra="", delivery="", spool="spool", clients="127.0.0.0/8"):
+        self.directory, self.port, self.shards = directory, port, str(shards)
+        self.file = os.path.join(directory, f"{spool}.toml")
         self.metrics = port + 1000
         with open(self.file, "w") as file:
             file.write(f"""
@@ -141,31 +175,44 @@ hostname = "relay.example"
 path = "{os.path.join(directory, spool)}"
 [[listen]]
 address = "127.0.0.1:{port}"
-relay_from = ["127.0.0.0/8"]
+relay_from = ["{clients}"]
 [delivery]
 {delivery}
 [metrics]
 address = "127.0.0.1:{self.metrics}"
 """)
-            file.write(extra or f'[[route]]\ndomain = "*"\nto = ["127.0.0.1:{sink}"]\n')
-        self.shards, self.level = str(shards), log
+            file.write(extra or route("*", sink))
         self.start()
 
     def start(self):
-        command = [MTAD, "--shards", self.shards, "--config", self.file, "--log-level", self.level]
+        self.launch()
+        await_port(self.port)
+        await_port(self.metrics)
+
+    def launch(self):
+        """Starts the process without waiting until it listens."""
+        command = [MTAD, "--shards", self.shards, "--config", self.file, "--log-level", "error"]
         with open(os.path.join(self.directory, "mtad.log"), "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         self.pid = self.process.pid
-        await_port(self.port)
 
     def stop(self):
         return stop(self.process)
 
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
     def metric(self, name):
+        """The sum of a metric over all shards."""
         with socket.create_connection(("127.0.0.1", self.metrics), 5) as conn:
             conn.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             text = b"".join(iter(lambda: conn.recv(65536), b"")).decode()
-        return sum(float(value) for value in re.findall(rf"^mtad_{name}(?:\{{[^}}]*\}})? ([0-9.e+]+)$", text, re.M))
+        return sum(float(value) for value in re.findall(rf"^mtad_{name}(?:\{{[^}}]*\}})? ([0-9.e+]+)\r?$", text, re.M))
+
+
+def route(domain, port):
+    return f'[[route]]\ndomain = "{domain}"\nto = ["127.0.0.1:{port}"]\n'
 
 
 class Postfix:
@@ -174,13 +221,19 @@ class Postfix:
 
     def __init__(self, directory, port, sink):
         self.configuration = os.path.join(directory, "postfix")
+        self.log = f"/var/log/mtad-postfix-{port}.log"
         queue, data = os.path.join(directory, "queue"), os.path.join(directory, "data")
         for path in (self.configuration, queue, data):
             os.makedirs(path)
         shutil.chown(data, "postfix")
+        self.closed = []
         parent = directory
         while parent != "/":
-            os.chmod(parent, os.stat(parent).st_mode | 0o011)
+            mode = os.stat(parent).st_mode
+            if mode & 0o011 != 0o011:
+                # Postfix's own user must be able to get there; `stop` takes it back.
+                self.closed.append((parent, mode))
+                os.chmod(parent, mode | 0o011)
             parent = os.path.dirname(parent)
         with open(os.path.join(self.configuration, "main.cf"), "w") as file:
             file.write(f"""
@@ -218,7 +271,7 @@ smtp_connection_cache_destinations = 127.0.0.1
 smtp_connection_cache_on_demand = yes
 smtp_connection_reuse_count_limit = 1000
 max_use = 10000
-maillog_file = /var/log/mtad-compare-postfix.log
+maillog_file = {self.log}
 """)
         with open("/etc/postfix/master.cf") as file:
             master = re.sub(r"^smtp(\s+inet)", rf"127.0.0.1:{port}\1", file.read(), flags=re.M)
@@ -232,20 +285,37 @@ maillog_file = /var/log/mtad-compare-postfix.log
 
     def stop(self):
         subprocess.run(["postfix", "-c", self.configuration, "stop"], check=True, capture_output=True)
+        for path, mode in self.closed:
+            os.chmod(path, mode)
+        if os.path.exists(self.log):
+            os.unlink(self.log)
 
 
-def bench(arguments, name):
-    """Runs the rig and returns its report."""
-    with tempfile.NamedTemporaryFile(suffix=".json", delete=False) as file:
-        report = file.name
-    ended = subprocess.run([BENCH, *arguments, "--json", report], capture_output=True, text=True)
-    with open(report) as file:
-        text = file.read()
-    os.unlink(report)
-    if ended.returncode != 0:
-        print(ended.stdout, ended.stderr)
-        raise SystemExit(f"{name}: the rig ended with {ended.returncode}")
-    return json.loads(text)
+class Bench:
+    """A run of the rig beside whatever else happens; `report` waits for its end."""
+
+    def __init__(self, directory, *arguments):
+        self.output = os.path.join(directory, "bench.log")
+        self.json = os.path.join(directory, "bench.json")
+        with open(self.output, "w") as output:
+            command = [BENCH, *map(str, arguments), "--json", self.json]
+            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+
+    def stop(self):
+        stop(self.process, 5)
+
+    def report(self, accepted=(0,), seconds=600):
+        """The report. Any other status than those accepted ends the script with what the rig said."""
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            status = "no end"
+        if status not in accepted:
+            with open(self.output) as output:
+                raise SystemExit(f"{output.read()}\nthe rig ended with {status} after {self.process.args}")
+        with open(self.json) as file:
+            return json.load(file)
 
 
 def median(values):

@@ -36,6 +36,11 @@ impl Retry {
         Duration::from_nanos(moved)
     }
 
+    /// The longest wait that there can be.
+    pub fn longest(&self) -> Duration {
+        self.intervals.iter().max().map_or(Duration::ZERO, |longest| *longest * 3 / 2)
+    }
+
     /// How long a destination rests after `failures` connections in a row came to nothing: half of what a
     /// message would wait, so that it never holds up a message whose time has come.
     pub fn rest(&self, failures: u16) -> Duration {

@@ -77,6 +77,7 @@ async fn open_log<H: Host>(
 /// Queues recovered messages, each due when its record says.
 pub fn requeue<H: Host>(shard: &Shard<H>, messages: Vec<RecoveredMessage>) {
     let (now, wall) = (shard.host.now(), shard.host.wall());
+    let longest = shard.config.retry.longest();
     for message in messages {
         let expires = now + shard.config.retry.max_age.saturating_sub(wall.since(message.accepted));
         let domains =
@@ -90,8 +91,8 @@ pub fn requeue<H: Host>(shard: &Shard<H>, messages: Vec<RecoveredMessage>) {
             let of_group = || recipients.iter().filter_map(|index| state.get(index));
             let attempts = of_group().map(|(attempts, _)| *attempts).max().unwrap_or(0);
             let next = of_group().map(|(_, next)| *next).min().unwrap_or(wall);
-            // A wall clock that fell back must not hold mail for longer than its age allows.
-            let due = (now + next.since(wall)).min(expires);
+            // A wall clock that fell back holds mail for no longer than a wait can be.
+            let due = (now + next.since(wall)).min(now + longest).min(expires);
             NewDelivery { destination, recipients: recipients.into_boxed_slice(), attempts, due }
         };
         let deliveries: Vec<NewDelivery> = shard.group(domains).into_iter().map(delivery).collect();

@@ -2,9 +2,8 @@
 //! number of shards. The oracle judges by what clients and next hops saw.
 
 use crate::oracle::{self, Complaint};
-use crate::{Journal, MachineId, Options, Swarm, World, run};
+use crate::{Crash, Journal, MachineId, Options, Span, Stream, Swarm, World, run};
 use host::{Host, Planted};
-use mail::Time;
 use shard::Links;
 use shard::config::{Config, Delivery, Listen, Reception, Retry, Spool};
 use std::net::SocketAddr;
@@ -43,7 +42,7 @@ impl Shape {
             inbox_messages_max: pick(2, &[1, 2, 64]) as usize,
             segment_bytes: pick(3, &[4 << 16, 16 << 16]),
             retry: Duration::from_secs(pick(4, &[5, 20, 100])),
-            max_age: Duration::from_secs(pick(5, &[1500, 400_000])),
+            max_age: Duration::from_secs(400_000),
             body_memory: pick(6, &[200_000, 1 << 20, 64 << 20]) as usize,
             cuts_off: pick(7, &[0, 0, 1]) == 1,
         }
@@ -109,8 +108,25 @@ pub struct End {
 
 /// Clients send while the relay crashes, then everything becomes calm and must come to its end: nothing waits.
 pub fn end_of(seed: u64, planted: Vec<Planted>) -> End {
-    let swarm = Swarm::draw(seed, address());
+    run_world(seed, Swarm::draw(seed, address()), planted)
+}
+
+/// The same with a slow disk and power that fails again and again while mail comes in.
+pub fn dark_end_of(seed: u64, planted: Vec<Planted>) -> End {
+    let mut swarm = Swarm::draw(seed, address());
+    swarm.options.disk.sync = Span::millis(1, 50);
+    let random = Stream::new(seed, "dark");
+    let crash = |_| (random.span(Span::millis(100, 4_000)), Crash::Power);
+    swarm.crashes = (0..8).map(crash).collect();
+    run_world(seed, swarm, planted)
+}
+
+fn run_world(seed: u64, mut swarm: Swarm, planted: Vec<Planted>) -> End {
     let shape = Shape::draw(seed);
+    if shape.cuts_off {
+        // A wall clock that jumps by hours makes mail expire that should live for minutes, reports among it.
+        swarm.jumps.clear();
+    }
     let crashes = swarm.crashes.len();
     let options = Options { planted, ..swarm.options.clone() };
     let report = run(options, move |world| async move {
@@ -120,7 +136,8 @@ pub fn end_of(seed: u64, planted: Vec<Planted>) -> End {
             swarm.domains[1].next_hops.iter().for_each(|hop| world.network().cut_off(hop.at.ip(), true));
         }
         boot(&world, machine, swarm.shards, shape);
-        spawn_crashes(&world, &journal, machine, &swarm, shape);
+        let again = move |world: &World| boot(world, machine, 1 + world.workload().below(4), shape);
+        swarm.start_trouble(&world, &journal, machine, UNRECORDED, again);
         swarm.run_clients(&world, &journal).await;
         world.sleep(Duration::from_secs(200)).await;
         swarm.calm(&world);
@@ -133,20 +150,4 @@ pub fn end_of(seed: u64, planted: Vec<Planted>) -> End {
     });
     let (complaints, deliveries) = report.result.unwrap_or_else(|failure| panic!("seed {seed}: {failure:?}"));
     End { complaints, deliveries, crashes, trace: report.trace }
-}
-
-fn spawn_crashes(world: &World, journal: &Journal, machine: MachineId, swarm: &Swarm, shape: Shape) {
-    let (world, journal) = (world.clone(), journal.clone());
-    let (crashes, mut shards) = (swarm.crashes.clone(), swarm.shards);
-    world.outside().clone().spawn(async move {
-        for (after, crash) in crashes {
-            world.sleep(after).await;
-            let now = world.now();
-            journal.excuse(Time(now.0.saturating_sub(UNRECORDED.as_nanos() as u64))..=now);
-            world.crash(machine, crash);
-            world.sleep(Duration::from_millis(50)).await;
-            shards = 1 + (shards + world.workload().below(4)) % 4;
-            boot(&world, machine, shards, shape);
-        }
-    });
 }
