@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -16,6 +17,8 @@ TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
 MTAD = os.path.join(TARGET, "release", "mtad")
 BENCH = os.path.join(TARGET, "release", "mtad-bench")
 TICK = os.sysconf("SC_CLK_TCK")
+# Being told to stop is an ordinary end, in which everything that was started is stopped.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def work_directory(name):
@@ -54,15 +57,18 @@ def raise_open_files(wanted):
             raise SystemExit(f"{wanted} open files are needed, the limit is {hard}, and it may not be raised")
 
 
+def is_open(port):
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def await_port(port, seconds=20):
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+    while not is_open(port):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"nothing listens at 127.0.0.1:{port} after {seconds} s")
         time.sleep(0.02)
-    raise SystemExit(f"nothing listens at 127.0.0.1:{port} after {seconds} s")
 
 
 def stop(process, seconds=40):
@@ -167,7 +173,7 @@ class Mtad:
     def __init__(self, directory, port, sink=None, shards="auto", extra="", delivery="", spool="spool", clients="127.0.0.0/8"):
         self.directory, self.port, self.shards = directory, port, str(shards)
         self.file = os.path.join(directory, f"{spool}.toml")
-        self.metrics = port + 1000
+        self.metrics, self.refused_starts = port + 1000, 0
         with open(self.file, "w") as file:
             file.write(f"""
 hostname = "relay.example"
@@ -185,9 +191,25 @@ address = "127.0.0.1:{self.metrics}"
         self.start()
 
     def start(self):
-        self.launch()
-        await_port(self.port)
-        await_port(self.metrics)
+        """Starts it as a supervisor does: again after 100 ms if it ends before it listens, a few times."""
+        for _ in range(5):
+            self.launch()
+            if self.listens():
+                return
+            self.kill()
+            self.refused_starts += 1
+            time.sleep(0.1)
+        with open(os.path.join(self.directory, "mtad.log")) as log:
+            raise SystemExit(f"the relay does not start:\n{log.read()[-2000:]}")
+
+    def listens(self, seconds=20):
+        """Waits until it takes mail and tells its metrics; false if it has ended instead."""
+        deadline = time.monotonic() + seconds
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if is_open(self.port) and is_open(self.metrics):
+                return self.process.poll() is None
+            time.sleep(0.02)
+        return False
 
     def launch(self):
         """Starts the process without waiting until it listens."""

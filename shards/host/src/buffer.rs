@@ -47,7 +47,9 @@ impl AlignedBuf {
             self.grow(len);
         }
         // SAFETY: `len` is within the allocation, and `bytes` cannot overlap it, since we hold it exclusively.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.as_ptr().add(self.len), bytes.len()) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.as_ptr().add(self.len), bytes.len())
+        };
         self.len = len;
     }
 
@@ -88,7 +90,8 @@ impl Drop for AlignedBuf {
 
 fn allocate(capacity: usize) -> NonNull<u8> {
     // SAFETY: the layout is not empty: `capacity` is at least one block.
-    NonNull::new(unsafe { alloc_zeroed(layout(capacity)) }).unwrap_or_else(|| handle_alloc_error(layout(capacity)))
+    NonNull::new(unsafe { alloc_zeroed(layout(capacity)) })
+        .unwrap_or_else(|| handle_alloc_error(layout(capacity)))
 }
 
 fn layout(capacity: usize) -> Layout {

@@ -15,7 +15,7 @@ pub mod dns;
 pub mod ring_host;
 
 pub use buffer::AlignedBuf;
-pub use dns::{DnsError, Mx, MxAnswer, AddressAnswer};
+pub use dns::{AddressAnswer, DnsError, Mx, MxAnswer};
 
 use bytes::Bytes;
 use mail::{Time, WallTime};

@@ -202,8 +202,14 @@ mod tests {
         ] {
             assert_eq!(Address::parse(text, false), Err(error), "{text}");
         }
-        assert_eq!(Address::parse(&format!("{}@b", "a".repeat(65)), false), Err(AddressError::LocalPartTooLong));
-        assert_eq!(Address::parse(&format!("a@{}", "a.".repeat(200)), false), Err(AddressError::DomainTooLong));
+        assert_eq!(
+            Address::parse(&format!("{}@b", "a".repeat(65)), false),
+            Err(AddressError::LocalPartTooLong)
+        );
+        assert_eq!(
+            Address::parse(&format!("a@{}", "a.".repeat(200)), false),
+            Err(AddressError::DomainTooLong)
+        );
     }
 
     #[test]

@@ -64,7 +64,11 @@ impl Reply {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut lines = self.text.split('\n').peekable();
         while let Some(line) = lines.next() {
-            let digits = [b'0' + (self.code / 100) as u8, b'0' + (self.code / 10 % 10) as u8, b'0' + (self.code % 10) as u8];
+            let digits = [
+                b'0' + (self.code / 100) as u8,
+                b'0' + (self.code / 10 % 10) as u8,
+                b'0' + (self.code % 10) as u8,
+            ];
             out.extend_from_slice(&digits);
             out.push(if lines.peek().is_some() { b'-' } else { b' ' });
             if let Some(enhanced) = self.enhanced {
@@ -120,7 +124,10 @@ mod tests {
     #[test]
     fn a_reply_is_written_line_by_line() {
         assert_eq!(wire(&Reply::new(250, (2, 1, 5), "ok")), "250 2.1.5 ok\r\n");
-        assert_eq!(wire(&Reply::bare(250, "host\nSIZE 10\nPIPELINING")), "250-host\r\n250-SIZE 10\r\n250 PIPELINING\r\n");
+        assert_eq!(
+            wire(&Reply::bare(250, "host\nSIZE 10\nPIPELINING")),
+            "250-host\r\n250-SIZE 10\r\n250 PIPELINING\r\n"
+        );
         assert_eq!(wire(&Reply::new(550, (5, 7, 255), "a\nb")), "550-5.7.255 a\r\n550 5.7.255 b\r\n");
         assert_eq!(Reply::new(550, (5, 1, 1), "a\nb").to_string(), "550 5.1.1 a b");
     }
