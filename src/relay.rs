@@ -36,11 +36,8 @@ pub struct Options {
 
 /// Runs the relay until it is asked to stop.
 pub fn run(config: Config, options: Options) -> Result<(), String> {
-    let relay = Relay::start(config, &options.cores)?;
+    let relay = Relay::start(config, &options.cores, Some(options.signals))?;
     let server = options.metrics.map(|address| serve_metrics(&relay, address)).transpose()?;
-    let stop = relay.events.0.clone();
-    let signals = options.signals;
-    std::thread::spawn(move || stop.send(Event::Stop(format!("{:?}", signals.wait()))));
     relay.await_stop()?;
     if let Some(server) = server {
         server.announce_stop();
@@ -69,8 +66,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts one shard per entry of `cores` and waits until all of them listen.
-    pub fn start(config: Config, cores: &[Option<usize>]) -> Result<Relay, String> {
+    /// Starts one shard per entry of `cores` and waits until all of them listen. A signal asks it to stop.
+    pub fn start(config: Config, cores: &[Option<usize>], signals: Option<Signals>) -> Result<Relay, String> {
         let lock = lock_spool(&config)?;
         let bells: Vec<RingBell> =
             (0..cores.len()).map(|_| RingBell::new()).collect::<Result<_, _>>().map_err(|error| {
@@ -78,6 +75,10 @@ impl Relay {
             })?;
         let links = Links::new(bells.clone());
         let relay = Relay { links, events: channel(), _lock: lock };
+        if let Some(signals) = signals {
+            let stop = relay.events.0.clone();
+            std::thread::spawn(move || stop.send(Event::Stop(format!("{:?}", signals.wait()))));
+        }
         for (number, (cpu, bell)) in cores.iter().zip(bells).enumerate() {
             relay.start_shard(number, *cpu, bell, config.clone())?;
         }
@@ -123,7 +124,10 @@ impl Relay {
         while self.links.ready.load(Ordering::SeqCst) < self.links.shards() {
             match self.events.1.recv_timeout(LOOK) {
                 Ok(Event::Ended(shard, ended)) => return Err(ended_early(shard, ended)),
-                Ok(Event::Stop(_)) | Err(_) => {}
+                Ok(Event::Stop(why)) => {
+                    return Err(format!("{why} while the spool was being read; nothing was changed"));
+                }
+                Err(_) => {}
             }
         }
         Ok(())

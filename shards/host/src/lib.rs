@@ -90,7 +90,12 @@ pub trait Host: Clone + 'static {
     /// Waits until the bell has been rung since this last returned. One task per shard may wait.
     fn rung(&self) -> impl Future<Output = ()>;
 
-    /// What the host says about itself: name, help, value.
+    /// What the host counts: name, help, value; only ever growing.
+    fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
+        Vec::new()
+    }
+
+    /// How the host is now: name, help, value.
     fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
         Vec::new()
     }

@@ -3,8 +3,9 @@
 use crate::message::{Lease, Order, ShardMessage};
 use crate::plan::{Endpoint, Plan};
 use crate::shard::Shard;
-use crate::site::{Call, Held, Permit, Site, Way};
+use crate::site::{Call, Held, Permit, Site};
 use crate::transmit::{Link, Lost};
+use crate::ways::Way;
 use host::Host;
 use mail::{Outcome, Reply, Time};
 use queue::{Allowance, Lent, Phase};
@@ -26,7 +27,8 @@ fn site<H: Host>(shard: &Shard<H>, name: &Arc<str>) -> Rc<Site<H>> {
     let mut sites = shard.sites.borrow_mut();
     let new = || {
         let allowance = Allowance::Owned(shard.config.delivery.connections_max);
-        Rc::new(Site::new(name.clone(), allowance, shard.router.shards(), None))
+        let way = shard.ways.borrow_mut().take(name, shard.host.now());
+        Rc::new(Site::new(name.clone(), allowance, shard.router.shards(), way))
     };
     sites.entry(name.clone()).or_insert_with(new).clone()
 }
@@ -94,6 +96,8 @@ pub fn tick<H: Host>(shard: &Rc<Shard<H>>, now: Time) {
 
 fn forget<H: Host>(shard: &Shard<H>, site: &Site<H>) {
     shard.sites.borrow_mut().remove(&site.name);
+    let now = shard.host.now();
+    shard.ways.borrow_mut().keep(site.name.clone(), site.way(now), now);
     if let Allowance::Leased(Lent { epoch, .. }) = site.allowance() {
         let message =
             ShardMessage::ReturnLease { destination: site.name.clone(), shard: shard.number, epoch };
@@ -134,7 +138,8 @@ pub fn take_lease<H: Host>(shard: &Shard<H>, lease: Lease) {
         Some(site) => site.set_lease(lent),
         None => {
             shard.metrics.count.leases_taken.bump();
-            let site = Site::new(destination.clone(), Allowance::Leased(lent), shard.router.shards(), plan);
+            let way = plan.map_or(Way::Unknown, Way::Known);
+            let site = Site::new(destination.clone(), Allowance::Leased(lent), shard.router.shards(), way);
             sites.insert(destination, Rc::new(site));
         }
     }
@@ -223,7 +228,8 @@ async fn work<H: Host>(
     site.note_success();
     let mut next = carried;
     for served in 0..shard.config.delivery.transactions_max {
-        let Some(held) = next_order(shard, site, permit, next.take()).await else { break };
+        let Some(mut held) = next_order(shard, site, permit, next.take()).await else { break };
+        held.begin();
         shard.metrics.count.transactions.bump();
         match link.deliver(shard, held.order()).await {
             Ok(outcomes) => held.finish(outcomes, Some(endpoint.address.to_string()), None),

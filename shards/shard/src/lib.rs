@@ -19,6 +19,7 @@ mod signal;
 mod site;
 mod store;
 mod transmit;
+mod ways;
 
 pub use router::{INBOX_MESSAGES_MAX, Links, owner_of};
 pub use shard::run;

@@ -110,6 +110,8 @@ pub struct Done {
     pub outcomes: Vec<Outcome>,
     /// The next hop that answered, where one did.
     pub next_hop: Option<String>,
+    /// When the attempt began: a connection took the order, or it was given up without one.
+    pub begun: Time,
     /// The destination rests until then.
     pub rest: Option<Time>,
 }

@@ -39,7 +39,7 @@ impl<H: Host> Shard<H> {
             return;
         }
         let verdict = self.judge_outcomes(&done);
-        self.log_attempt(&done, verdict.deferred.is_empty());
+        self.log_attempt(&done);
         if verdict.failures.is_empty() {
             self.record(&done.order, verdict);
             self.dispatch();
@@ -80,26 +80,31 @@ impl<H: Host> Shard<H> {
         verdict
     }
 
-    fn log_attempt(&self, done: &Done, complete: bool) {
-        for ((_, address), outcome) in done.order.recipients.iter().zip(&done.outcomes) {
+    /// One record for the attempt, and one for the outcome of each recipient.
+    fn log_attempt(&self, done: &Done) {
+        let order = &done.order;
+        let (now, age) = (self.host.now(), self.host.wall().since(order.accepted));
+        let took = now.since(done.begun);
+        tracing::info!(
+            target: "mtad::attempt",
+            id = %order.id,
+            destination = &*order.destination,
+            next_hop = done.next_hop.as_deref().unwrap_or("-"),
+            attempt = order.attempts + 1,
+            recipients = order.recipients.len(),
+            waited_us = age.saturating_sub(took).as_micros() as u64,
+            transaction_us = took.as_micros() as u64,
+            "attempt"
+        );
+        for ((_, address), outcome) in order.recipients.iter().zip(&done.outcomes) {
             let (result, reply) = match outcome {
                 Outcome::Delivered(reply) => ("delivered", reply),
+                Outcome::Deferred(reply) if order.expires <= now => ("expired", reply),
                 Outcome::Deferred(reply) => ("deferred", reply),
                 Outcome::Failed(reply) => ("failed", reply),
             };
-            tracing::info!(
-                target: "mtad::attempt",
-                id = %done.order.id,
-                to = %address,
-                result,
-                destination = &*done.order.destination,
-                next_hop = done.next_hop.as_deref().unwrap_or("-"),
-                attempt = done.order.attempts + 1,
-                age_us = self.host.wall().since(done.order.accepted).as_micros() as u64,
-                complete,
-                %reply,
-                "attempt"
-            );
+            let age_us = age.as_micros() as u64;
+            tracing::info!(target: "mtad::outcome", id = %order.id, to = %address, result, age_us, %reply, "outcome");
         }
     }
 
@@ -174,7 +179,7 @@ async fn expire<H: Host>(shard: Rc<Shard<H>>, due: queue::Due<Place>) {
                 shard.order(due, &stored.envelope, Some(Content::new(stored.content)), stored.accepted);
             let reply = Reply::new(451, (4, 4, 7), "no attempt succeeded in time");
             let outcomes = vec![Outcome::Deferred(reply); order.recipients.len()];
-            shard.settle(Done { order, outcomes, next_hop: None, rest: None });
+            shard.settle(Done { order, outcomes, next_hop: None, begun: shard.host.now(), rest: None });
         }
         Err(error) => {
             shard.metrics.count.reads_failed.bump();

@@ -8,6 +8,7 @@ use crate::router::{Links, Router, owner_of};
 use crate::signal::{First, Latch, Signal, first};
 use crate::site::Site;
 use crate::store::Fresh;
+use crate::ways::Ways;
 use crate::{deliver, receive, recover};
 use host::Host;
 use mail::{IdSource, Time};
@@ -52,6 +53,8 @@ pub struct Shard<H: Host> {
     /// Destinations of which a connection has ended, so that another may be opened.
     pub(crate) freed: RefCell<Vec<Rc<Site<H>>>>,
     pub(crate) freeing: Signal,
+    /// Ways to destinations that rest.
+    pub(crate) ways: RefCell<Ways>,
     /// When we last asked for a lease on a destination.
     pub(crate) lease_asked: RefCell<BTreeMap<Arc<str>, Time>>,
     pub(crate) reception: receive::Load,
@@ -115,6 +118,7 @@ async fn open<H: Host>(
         sites: RefCell::default(),
         freed: RefCell::default(),
         freeing: Signal::default(),
+        ways: RefCell::default(),
         lease_asked: RefCell::default(),
         reception: receive::Load::default(),
         earlier: Signal::default(),
@@ -233,11 +237,13 @@ impl<H: Host> Shard<H> {
                 self.fresh.borrow().bytes() as u64,
             ),
             ("destinations", "Destinations with orders or connections.", sites.len() as u64),
+            ("ways_kept", "Ways to destinations that rest.", self.ways.borrow().len() as u64),
             ("connections_out", "Connections to next hops.", sites.values().map(|s| s.open() as u64).sum()),
             ("outbox_messages", "Messages to other shards that wait for room.", self.router.waiting() as u64),
         ];
         gauges.extend(self.host.gauges());
         let mut counters = self.metrics.count.list();
+        counters.extend(self.host.counters());
         self.logs.values().for_each(|log| recover::add_log_stats(log, &mut counters, &mut gauges));
         Snapshot { shard: self.number, counters, gauges, latencies: self.metrics.latencies() }
     }

@@ -1,9 +1,10 @@
 //! A destination at work: its orders, its connections, and the way there.
 
 use crate::message::{Done, Lease, Order, ShardMessage};
-use crate::plan::{self, Nowhere, Plan};
+use crate::plan;
 use crate::shard::Shard;
 use crate::signal::Signal;
+use crate::ways::Way;
 use host::Host;
 use mail::{Outcome, Reply, Time};
 use queue::{Allowance, Destination, Lent, Phase};
@@ -21,19 +22,6 @@ pub struct Site<H: Host> {
     way: RefCell<Way>,
     /// No new connection before this.
     opens_at: Cell<Time>,
-}
-
-/// What is known of the way to a destination.
-#[derive(Clone, Debug)]
-pub enum Way {
-    /// Nothing: it must be looked up before connections are opened.
-    Unknown,
-    /// It is being looked up.
-    Asked,
-    /// It leads here.
-    Known(Arc<Plan>),
-    /// There is none.
-    Nowhere(Nowhere),
 }
 
 /// A connection's wait for an order.
@@ -72,17 +60,23 @@ impl<H: Host> Idle<H> {
 pub struct Held<H: Host> {
     order: Option<Order>,
     shard: Rc<Shard<H>>,
+    begun: Option<Time>,
 }
 
 impl<H: Host> Held<H> {
     /// Takes an order into hand.
     pub fn new(shard: Rc<Shard<H>>, order: Order) -> Held<H> {
-        Held { order: Some(order), shard }
+        Held { order: Some(order), shard, begun: None }
     }
 
     /// The order.
     pub fn order(&self) -> &Order {
         self.order.as_ref().expect("only `finish` takes it, and consumes the holder")
+    }
+
+    /// A connection begins to work on it.
+    pub fn begin(&mut self) {
+        self.begun = Some(self.shard.host.now());
     }
 
     /// Sends the outcome, one per recipient, to the shard that accepted the message.
@@ -99,7 +93,8 @@ impl<H: Host> Held<H> {
     fn send(&mut self, outcomes: Vec<Outcome>, next_hop: Option<String>, rest: Option<Time>) {
         let Some(order) = self.order.take() else { return };
         assert_eq!(outcomes.len(), order.recipients.len(), "one outcome per recipient");
-        let (origin, done) = (order.origin, Done { order, outcomes, next_hop, rest });
+        let begun = self.begun.unwrap_or_else(|| self.shard.host.now());
+        let (origin, done) = (order.origin, Done { order, outcomes, next_hop, begun, rest });
         if origin == self.shard.number {
             self.shard.settle(done);
         } else {
@@ -150,12 +145,12 @@ impl<H: Host> Drop for Permit<H> {
 
 impl<H: Host> Site<H> {
     /// A destination without orders.
-    pub fn new(name: Arc<str>, allowance: Allowance, shards: usize, plan: Option<Arc<Plan>>) -> Site<H> {
+    pub fn new(name: Arc<str>, allowance: Allowance, shards: usize, way: Way) -> Site<H> {
         Site {
             name,
             destination: RefCell::new(Destination::new(allowance, shards)),
             idle: RefCell::default(),
-            way: RefCell::new(plan.map_or(Way::Unknown, Way::Known)),
+            way: RefCell::new(way),
             opens_at: Cell::new(Time(0)),
         }
     }
@@ -296,12 +291,7 @@ impl<H: Host> Site<H> {
     /// What is known of the way now; what is too old is not.
     pub fn way(&self, now: Time) -> Way {
         let way = &mut *self.way.borrow_mut();
-        let expires = match way {
-            Way::Known(plan) => plan.expires,
-            Way::Nowhere(nowhere) => nowhere.until,
-            Way::Unknown | Way::Asked => Time::FAR,
-        };
-        if expires <= now {
+        if way.expires() <= now {
             *way = Way::Unknown;
         }
         way.clone()

@@ -1,4 +1,4 @@
-//! A second [`host::Host`]: seeded scheduling, virtual time, and a network, a disk and names that fail on purpose.
+//! A second [`::host::Host`]: seeded scheduling, virtual time, and a network, a disk and names that fail on purpose.
 //!
 //! A *world* is one run: some *machines* (processes that crash as a whole, each with a disk that survives) and the
 //! *outside* (scripted clients and next hops). Everything in it is drawn from one seed, so a seed that fails once

@@ -22,6 +22,7 @@ fn nothing_acknowledged_is_lost_by_three_kills_with_other_numbers_of_shards() {
         assert_at_least_once(&settle(sent, &sink));
     }
     relay.await_rest();
+    assert!(relay.metric("recipients_delivered_total") > 0, "the last kill left nothing to deliver");
     relay.stop();
     let relay = home.start(1);
     relay.await_rest();

@@ -284,6 +284,10 @@ impl Host for RingHost {
         })
     }
 
+    fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.stats().counters()
+    }
+
     fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
         self.stats().gauges()
     }

@@ -66,8 +66,8 @@ impl HostStats {
         }
     }
 
-    /// Name, help and value of each that tells an operator something.
-    pub(super) fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
+    /// What only grows, for metrics: name, help, value.
+    pub(super) fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
         vec![
             ("host_turns", "Turns of the ring.", self.turns),
             ("host_enters", "System calls that entered the ring.", self.enters),
@@ -76,6 +76,12 @@ impl HostStats {
             ("host_stalls", "Times that the shard got its thread back late.", self.stalls),
             ("host_enobufs", "Receives that found no buffer.", self.enobufs),
             ("host_buffers_spilled", "Receive buffers copied out to get them back.", self.spilled),
+        ]
+    }
+
+    /// As they are now, for metrics.
+    pub(super) fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
+        vec![
             ("host_buffers", "Receive buffers.", self.buffers),
             ("host_buffers_available", "Receive buffers that are free.", self.buffers_available),
             ("host_buffers_low", "Fewest receive buffers that were ever free.", self.buffers_low),
