@@ -14,7 +14,8 @@ use std::time::Duration;
 /// between shards, the wait for a group to ride with, and its sync.
 const UNRECORDED: Duration = Duration::from_millis(700);
 
-fn address() -> SocketAddr {
+/// Where the relay listens.
+pub fn address() -> SocketAddr {
     SocketAddr::from(([10, 3, 0, 1], 25))
 }
 
@@ -82,11 +83,12 @@ impl Shape {
     }
 }
 
-fn boot(world: &World, machine: MachineId, shards: usize, shape: Shape) {
+/// Boots a relay with so many shards.
+pub fn boot(world: &World, machine: MachineId, shards: usize, config: &Config, inbox_messages_max: usize) {
     let hosts = world.boot(machine, shards);
-    let links = Links::with_capacity(hosts.iter().map(Host::bell).collect(), shape.inbox_messages_max);
+    let links = Links::with_capacity(hosts.iter().map(Host::bell).collect(), inbox_messages_max);
     for (number, host) in hosts.into_iter().enumerate() {
-        let (config, links) = (Rc::new(shape.config()), links.clone());
+        let (config, links) = (Rc::new(config.clone()), links.clone());
         host.clone().spawn(async move {
             shard::run(host, config, links, number).await.expect("these worlds have whole disks");
         });
@@ -135,8 +137,9 @@ fn run_world(seed: u64, mut swarm: Swarm, planted: Vec<Planted>) -> End {
         if shape.cuts_off {
             swarm.domains[1].next_hops.iter().for_each(|hop| world.network().cut_off(hop.at.ip(), true));
         }
-        boot(&world, machine, swarm.shards, shape);
-        let again = move |world: &World| boot(world, machine, 1 + world.workload().below(4), shape);
+        let (config, inbox) = (shape.config(), shape.inbox_messages_max);
+        boot(&world, machine, swarm.shards, &config, inbox);
+        let again = move |world: &World| boot(world, machine, 1 + world.workload().below(4), &config, inbox);
         swarm.start_trouble(&world, &journal, machine, UNRECORDED, again);
         swarm.run_clients(&world, &journal).await;
         world.sleep(Duration::from_secs(200)).await;
