@@ -17,7 +17,7 @@ use std::time::Duration;
 const LEASE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Takes an order for a destination that we own or hold a lease on; one whose lease has just ended goes to the owner.
-pub fn take_order<H: Host>(shard: &Rc<Shard<H>>, order: Order) {
+pub fn take_order<H: Host>(shard: &Rc<Shard<H>>, order: Box<Order>) {
     let site = site(shard, &order.destination);
     site.push(Held::new(shard.clone(), order));
     open_more(shard, &site);

@@ -47,9 +47,9 @@ impl<H: Host> Shard<H> {
         envelope: &Envelope,
         content: Option<Content>,
         accepted: WallTime,
-    ) -> Order {
+    ) -> Box<Order> {
         let address = |index: &u16| Some((*index, envelope.recipients.get(usize::from(*index))?.clone()));
-        Order {
+        Box::new(Order {
             origin: self.number,
             key: due.key,
             id: due.id,
@@ -63,10 +63,10 @@ impl<H: Host> Shard<H> {
             accepted,
             expires: due.expires,
             attempts: due.attempts,
-        }
+        })
     }
 
-    fn send_order(&self, order: Order) {
+    fn send_order(&self, order: Box<Order>) {
         let owner = self.owner(&order.destination);
         if owner == self.number || deliver::holds_lease(self, &order.destination) {
             deliver::take_order(&self.me(), order);
@@ -74,7 +74,7 @@ impl<H: Host> Shard<H> {
         }
         deliver::ask_lease_if_backed_up(self, &order.destination, owner);
         self.metrics.count.orders_sent.bump();
-        self.router.send(owner, ShardMessage::Order(Box::new(order)), &self.metrics);
+        self.router.send(owner, ShardMessage::Order(order), &self.metrics);
     }
 
     /// Starts reads of due messages that are not in memory, a bounded number at once.

@@ -105,7 +105,7 @@ pub struct Order {
 #[derive(Debug)]
 pub struct Done {
     /// The order.
-    pub order: Order,
+    pub order: Box<Order>,
     /// One outcome per recipient of the order, in its order.
     pub outcomes: Vec<Outcome>,
     /// The next hop that answered, where one did.

@@ -198,7 +198,7 @@ async fn expire<H: Host>(shard: Rc<Shard<H>>, due: queue::Due<Place>) {
 }
 
 /// A failure counts only when its report is durable: the report first, then the record.
-async fn report_then_record<H: Host>(shard: Rc<Shard<H>>, order: Order, verdict: Verdict) {
+async fn report_then_record<H: Host>(shard: Rc<Shard<H>>, order: Box<Order>, verdict: Verdict) {
     match report(&shard, &order, &verdict.failures).await {
         Ok(()) => shard.record(&order, verdict),
         Err(error) => {

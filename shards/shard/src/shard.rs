@@ -147,7 +147,7 @@ fn take<H: Host>(shard: &Rc<Shard<H>>, message: ShardMessage) {
     match message {
         ShardMessage::Order(order) => {
             shard.metrics.count.orders_taken.bump();
-            deliver::take_order(shard, *order);
+            deliver::take_order(shard, order);
         }
         ShardMessage::Done(done) => shard.settle(*done),
         ShardMessage::AskLease { destination, shard: asker } => deliver::lend(shard, &destination, asker),

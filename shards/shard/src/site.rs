@@ -58,14 +58,14 @@ impl<H: Host> Idle<H> {
 
 /// An order in this shard's hands. Dropped without an outcome (a panic, a bug), it is deferred: never lost.
 pub struct Held<H: Host> {
-    order: Option<Order>,
+    order: Option<Box<Order>>,
     shard: Rc<Shard<H>>,
     begun: Option<Time>,
 }
 
 impl<H: Host> Held<H> {
     /// Takes an order into hand.
-    pub fn new(shard: Rc<Shard<H>>, order: Order) -> Held<H> {
+    pub fn new(shard: Rc<Shard<H>>, order: Box<Order>) -> Held<H> {
         Held { order: Some(order), shard, begun: None }
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 const TTL: Duration = Duration::from_secs(300);
 
 fn config() -> Config {
-    let relay_from = vec!["0.0.0.0/0".parse().unwrap()];
+    let relay_from = vec!["0.0.0.0/0".parse().expect("a network")];
     Config {
         spool: Spool { path: "/spool".into(), segment_bytes: 1 << 20, ..Spool::default() },
         listen: vec![Listen { address: address(), relay_from, relay_to: Vec::new() }],
@@ -54,7 +54,7 @@ fn in_world<F: Future<Output = ()> + 'static>(
         world.sleep(Duration::from_secs(1)).await;
         program(world, journal).await;
     });
-    report.result.unwrap();
+    report.result.expect("the world comes to its end");
 }
 
 async fn send(world: &World, journal: &Journal, messages: Vec<Rc<Submission>>) {

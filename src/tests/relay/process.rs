@@ -188,7 +188,7 @@ impl Relay<'_> {
         for gauge in ["queue_deliveries", "queue_messages", "spool_messages", "connections_in"] {
             self.await_metric(gauge, 0);
         }
-        assert_eq!((self.metric("sessions_panicked_total"), self.metric("host_panics")), (0, 0));
+        assert_eq!((self.metric("sessions_panicked_total"), self.metric("host_panics_total")), (0, 0));
     }
 
     fn ask(&self, path: &str) -> Option<String> {

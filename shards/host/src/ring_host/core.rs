@@ -73,6 +73,8 @@ pub(super) struct Shared {
     pub(super) rung: Cell<bool>,
     /// Polls of tasks, by which the pump knows whether anything ran.
     pub(super) polls: Cell<u64>,
+    /// Whether the main task has returned.
+    pub(super) has_ended: Cell<bool>,
     pub(super) spawned: Cell<u64>,
     pub(super) panics: Cell<u64>,
     pub(super) stalls: Cell<u64>,
@@ -101,6 +103,7 @@ impl Shared {
             bell,
             rung: Cell::new(false),
             polls: Cell::new(0),
+            has_ended: Cell::new(false),
             spawned: Cell::new(0),
             panics: Cell::new(0),
             stalls: Cell::new(0),

@@ -156,10 +156,12 @@ where
         let mut main = pin!(shard_main(host));
         poll_fn(|cx| {
             shared.polls.set(shared.polls.get() + 1);
-            match shared.failure(cx) {
+            let poll = match shared.failure(cx) {
                 Some(error) => Poll::Ready(Err(error)),
                 None => main.as_mut().poll(cx).map(Ok),
-            }
+            };
+            shared.has_ended.set(poll.is_ready());
+            poll
         })
         .await
     });

@@ -1,7 +1,7 @@
 //! The task that turns the ring. It yields, so that every woken task runs, and then either takes what has completed
 //! or, when nothing ran, sleeps in the ring. glommio itself never sleeps, so nothing here waits for its reactor.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
@@ -26,6 +26,10 @@ pub(super) async fn pump(shared: Rc<Shared>) -> io::Error {
     loop {
         let (polls, left) = (shared.polls.get(), now());
         yield_once().await;
+        if shared.has_ended.get() {
+            // The main task is done, which glommio notices only once this one no longer runs.
+            return pending().await;
+        }
         let ran = shared.polls.get() != polls;
         if !ran {
             count_stall(&shared, left);
