@@ -164,8 +164,11 @@ fn describe_delivery(out: &mut String, relay: &Config) -> fmt::Result {
         out,
         "delivery",
         &format!(
-            "per destination {} connections; {} recipients per transaction, {} transactions per connection",
-            delivery.connections_max, delivery.recipients_max, delivery.transactions_max
+            "per destination {} connections, per shard {}; {} recipients per transaction, {} transactions per connection",
+            delivery.connections_max,
+            delivery.shard_connections_max,
+            delivery.recipients_max,
+            delivery.transactions_max
         ),
     )?;
     row(

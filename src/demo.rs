@@ -117,7 +117,7 @@ fn watch(relay: &Relay, load: &load::Handle, sink: &sink::Handle, messages: u32)
         let (sent, got, stored): (_, _, u64) = (load.progress(), sink.progress(), durable());
         let arrived = got.delivered + got.reported;
         let now = clock::now();
-        let rate = |new: u64, old: u64| (new - old) as f64 * 1e9 / (now - last.3) as f64;
+        let rate = |new: u64, old: u64| new.saturating_sub(old) as f64 * 1e9 / (now - last.3) as f64;
         println!(
             "{:6.1} s {:8.0} {:10.0} {:12.0} {:9} {:9.1} /{:7.1} {:13.1} /{:7.1}",
             (now - begun) as f64 / 1e9,

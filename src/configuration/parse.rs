@@ -146,6 +146,7 @@ fn read_reception(section: Section<'_>, reception: &mut Reception) {
 
 fn read_delivery(section: Section<'_>, delivery: &mut Delivery) {
     section.read("connections_max", value::count, &mut delivery.connections_max);
+    section.read("shard_connections_max", value::count, &mut delivery.shard_connections_max);
     section.read("recipients_max", value::count, &mut delivery.recipients_max);
     section.read("transactions_max", value::count, &mut delivery.transactions_max);
     section.read("idle_timeout", value::duration, &mut delivery.idle_timeout);

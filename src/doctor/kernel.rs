@@ -7,7 +7,7 @@ const KERNEL_MIN: (u32, u32) = (6, 0);
 /// Descriptors beside connections of clients: spool, rings, next hops, metrics.
 const FILES_BESIDE: u64 = 1024;
 
-/// All checks of the kernel, for so many connections of clients per shard.
+/// All checks of the kernel, for so many connections per shard.
 pub fn checks(connections_max: usize) -> Vec<Check> {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let mut checks = vec![

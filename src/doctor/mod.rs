@@ -57,7 +57,7 @@ impl fmt::Display for Check {
 /// All checks, the slow ones too, for `mtad doctor`.
 pub fn examine(settings: &Settings) -> Vec<Check> {
     let relay = &settings.relay;
-    let mut checks = kernel::checks(relay.reception.connections_max);
+    let mut checks = kernel::checks(relay.reception.connections_max + relay.delivery.shard_connections_max);
     checks.extend(disk::checks(&relay.spool));
     checks.extend(disk::space(&relay.spool));
     checks.push(disk::sync_latency(&relay.spool));
@@ -68,7 +68,7 @@ pub fn examine(settings: &Settings) -> Vec<Check> {
 
 /// Whether the relay can start with `relay`, or each reason why not. Writes one small file and removes it.
 pub fn needs(relay: &Config) -> Result<(), Vec<String>> {
-    let mut checks = kernel::checks(relay.reception.connections_max);
+    let mut checks = kernel::checks(relay.reception.connections_max + relay.delivery.shard_connections_max);
     checks.extend(disk::checks(&relay.spool));
     checks.extend(relay.listen.iter().map(|listener| can_listen("listen", listener.address)));
     for check in checks.iter().filter(|check| check.verdict == Verdict::Warning) {

@@ -189,7 +189,7 @@ fn a_send_to_a_peer_that_does_not_read_times_out_and_everything_is_given_back() 
     let stats = on_shard(options(), |host| async move {
         let (mut one, other) = pair(&host).await;
         let before = host.now();
-        let error = one.send(&mut vec![0; 64 << 20], within(&host, 100)).await.unwrap_err();
+        let error = one.send(&mut vec![0; 256 << 20], within(&host, 100)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(host.now().since(before) < Duration::from_secs(5));
         drop((one, other));

@@ -45,7 +45,6 @@ pub struct Destination<O> {
     starting: usize,
     busy: usize,
     idle: usize,
-    failures: u16,
 }
 
 impl<O> Destination<O> {
@@ -64,7 +63,6 @@ impl<O> Destination<O> {
             starting: 0,
             busy: 0,
             idle: 0,
-            failures: 0,
         }
     }
 
@@ -153,12 +151,6 @@ impl<O> Destination<O> {
     /// Whether a connection that has just ended a transaction must close, so that others get their share.
     pub fn is_over_limit(&self) -> bool {
         self.open() > self.connections_max()
-    }
-
-    /// Notes that a connection served (`false` clears the count) or came to nothing; how many did so in a row.
-    pub fn note_failure(&mut self, failed: bool) -> u16 {
-        self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
-        self.failures
     }
 
     /// Lends connections to another shard: its even share, or as much of it as is free now; it may ask again for

@@ -362,12 +362,15 @@ impl<P: Copy> Queue<P> {
         self.names.get(destination).is_some_and(|index| !self.destinations[*index as usize].ready.is_empty())
     }
 
-    /// Looks at the next `budget` deliveries in turn and claims those that wait or are ready but too old: they are
-    /// out afterwards, and the caller settles them.
-    pub fn sweep(&mut self, now: Time, budget: usize) -> Vec<Due<P>> {
+    /// Looks at the next `budget` deliveries in turn and claims those that wait or are ready but too old, at most
+    /// `claims_max`: they are out afterwards, and the caller settles them.
+    pub fn sweep(&mut self, now: Time, budget: usize, claims_max: usize) -> Vec<Due<P>> {
         let mut claimed = Vec::new();
         let end = self.deliveries.capacity() as u32;
         for _ in 0..budget.min(end as usize) {
+            if claimed.len() == claims_max {
+                break;
+            }
             self.sweep_at = if self.sweep_at + 1 >= end { 0 } else { self.sweep_at + 1 };
             if self.is_overdue(self.sweep_at, now) {
                 self.set_out(self.sweep_at);
@@ -514,8 +517,8 @@ mod tests {
         (0..20).for_each(|id| add(&mut queue, id, "ready"));
         queue.add(MessageId(50), 50, Time(100 * SECOND), one("later", 99 * SECOND), Time(0));
         let out = drain(&mut queue);
-        assert!(queue.sweep(Time(99 * SECOND), 1000).is_empty());
-        let old = queue.sweep(Time(100 * SECOND), 1000);
+        assert!(queue.sweep(Time(99 * SECOND), 1000, 1000).is_empty());
+        let old = queue.sweep(Time(100 * SECOND), 1000, 1000);
         assert_eq!(old.len(), 21 - out.len());
         for due in old.iter().chain(&out) {
             queue.settle(due.key, Box::new([]), Time(0));
@@ -533,7 +536,7 @@ mod tests {
         let seen: usize = (0..=60)
             .map(|_| {
                 let budget = queue.sweep_budget(tick, period);
-                queue.sweep(Time(100 * SECOND), budget).len()
+                queue.sweep(Time(100 * SECOND), budget, 1000).len()
             })
             .sum();
         assert_eq!(seen, 1000);

@@ -3,6 +3,9 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+/// The longest rest of a destination.
+pub const REST_MAX: Duration = Duration::from_secs(60);
+
 /// The schedule of attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
@@ -41,10 +44,10 @@ impl Retry {
         self.intervals.iter().max().map_or(Duration::ZERO, |longest| *longest * 3 / 2)
     }
 
-    /// How long a destination rests after `failures` connections in a row came to nothing: half of what a
-    /// message would wait, so that it never holds up a message whose time has come.
-    pub fn rest(&self, failures: u16) -> Duration {
-        self.interval(failures) / 2
+    /// How long a destination rests that took no connection: half of the first wait, so that it never holds up a
+    /// message whose time has come, and not longer than [`REST_MAX`], so that it is soon seen to be back.
+    pub fn rest(&self) -> Duration {
+        (self.interval(1) / 2).min(REST_MAX)
     }
 
     fn interval(&self, attempts: u16) -> Duration {
@@ -67,7 +70,9 @@ mod tests {
         };
         let waits: Vec<Duration> = [0, 1, 2, 3, 4, u16::MAX].iter().map(|n| retry.wait(*n, 77)).collect();
         assert_eq!(waits, [2, 2, 5, 10, 10, 10].map(seconds));
-        assert_eq!(retry.rest(2), Duration::from_millis(2500));
+        assert_eq!(retry.rest(), Duration::from_secs(1));
+        let slow = Retry { intervals: alloc::vec![seconds(3600)], ..Retry::default() };
+        assert_eq!(slow.rest(), REST_MAX);
     }
 
     #[test]

@@ -99,8 +99,9 @@ pub struct Reception {
     pub command_timeout: Duration,
     /// Wait for the next piece of content (section 4.5.3.2.5).
     pub data_timeout: Duration,
-    /// Memory for contents under way and for stored ones before their first attempt, in bytes; beyond, new
-    /// contents get 452 and stored ones are read back from the spool.
+    /// Memory for contents, in bytes, for each of three uses: coming in, where a content of more than 64 KiB then
+    /// gets 452; stored and waiting for the first attempt, and travelling with an order, which are then read back
+    /// from the spool.
     pub body_memory: usize,
 }
 
@@ -109,6 +110,8 @@ pub struct Reception {
 pub struct Delivery {
     /// Connections to one destination, over all shards.
     pub connections_max: usize,
+    /// Connections to all destinations together, per shard; beyond, destinations wait their turn.
+    pub shard_connections_max: usize,
     /// Recipients in one transaction.
     pub recipients_max: usize,
     /// Transactions on one connection before it is closed.
@@ -160,7 +163,7 @@ impl Default for Spool {
 impl Default for Reception {
     fn default() -> Reception {
         Reception {
-            connections_max: 20_000,
+            connections_max: 10_000,
             message_bytes_max: 25 << 20,
             recipients_max: 1000,
             hops_max: 50,
@@ -176,6 +179,7 @@ impl Default for Delivery {
     fn default() -> Delivery {
         Delivery {
             connections_max: 20,
+            shard_connections_max: 5_000,
             recipients_max: 100,
             transactions_max: 1000,
             idle_timeout: Duration::from_secs(5),

@@ -39,9 +39,7 @@ impl Content {
     /// and the end of data.
     pub fn wire(&self) -> Bytes {
         let content = self.bytes();
-        if !content.starts_with(b".")
-            && memmem::find(content, b"\r\n.").is_none_or(|at| at + 2 >= content.len())
-        {
+        if !content.starts_with(b".") && memmem::find(content, b"\r\n.").is_none() {
             return self.0.clone();
         }
         let mut stuffed = Vec::with_capacity(self.0.len() + 64);

@@ -13,10 +13,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Ways that a shard looks up at once; further destinations wait their turn.
+const LOOKUPS_MAX: usize = 256;
 /// Between two questions for a lease on the same destination.
 const LEASE_PAUSE: Duration = Duration::from_millis(200);
 
-/// Takes an order for a destination that we own or hold a lease on; one whose lease has just ended goes to the owner.
+/// Takes an order for a destination that we own or hold a lease on.
 pub fn take_order<H: Host>(shard: &Rc<Shard<H>>, order: Box<Order>) {
     let site = site(shard, &order.destination);
     site.push(Held::new(shard.clone(), order));
@@ -28,7 +30,7 @@ fn site<H: Host>(shard: &Shard<H>, name: &Arc<str>) -> Rc<Site<H>> {
     let new = || {
         let allowance = Allowance::Owned(shard.config.delivery.connections_max);
         let way = shard.ways.borrow_mut().take(name, shard.host.now());
-        Rc::new(Site::new(name.clone(), allowance, shard.router.shards(), way))
+        Rc::new(Site::new(name.clone(), allowance, shard.router.shards(), way, shard.host.now()))
     };
     sites.entry(name.clone()).or_insert_with(new).clone()
 }
@@ -40,8 +42,9 @@ pub fn open_more<H: Host>(shard: &Rc<Shard<H>>, site: &Rc<Site<H>>) {
         return;
     }
     match site.way(now) {
+        Way::Known(_) | Way::Unknown if !has_room(shard) => wait_for_room(shard, site),
         Way::Known(plan) => {
-            while site.try_open() {
+            while has_room(shard) && site.try_open() {
                 let permit = Permit::starting(shard.clone(), site.clone());
                 shard.host.spawn(connect(shard.clone(), site.clone(), plan.clone(), permit));
             }
@@ -49,6 +52,7 @@ pub fn open_more<H: Host>(shard: &Rc<Shard<H>>, site: &Rc<Site<H>>) {
         Way::Nowhere(nowhere) => nowhere_to_go(shard, site, nowhere.outcome),
         Way::Unknown => {
             site.ask_way();
+            shard.lookups.set(shard.lookups.get() + 1);
             shard.host.spawn(find_way(shard.clone(), site.clone()));
         }
         Way::Asked => {}
@@ -62,12 +66,35 @@ pub async fn drive_openings<H: Host>(shard: Rc<Shard<H>>) {
         shard.freeing.wait().await;
         let freed = shard.freed.take();
         freed.iter().for_each(|site| open_more(&shard, site));
+        while has_room(&shard)
+            && let Some(site) = shard.crowded.borrow_mut().pop_front()
+        {
+            site.crowded.set(false);
+            open_more(&shard, &site);
+        }
+    }
+}
+
+/// Whether the shard may open one more connection or ask for one more way.
+fn has_room<H: Host>(shard: &Shard<H>) -> bool {
+    shard.connections_out.get() < shard.config.delivery.shard_connections_max
+        && shard.lookups.get() < LOOKUPS_MAX
+}
+
+/// Queues a destination until there is room.
+fn wait_for_room<H: Host>(shard: &Shard<H>, site: &Rc<Site<H>>) {
+    if !site.crowded.replace(true) {
+        shard.metrics.count.crowded.bump();
+        shard.crowded.borrow_mut().push_back(site.clone());
     }
 }
 
 /// Looks up the way, and opens connections or gives the orders at hand their outcome.
 async fn find_way<H: Host>(shard: Rc<Shard<H>>, site: Rc<Site<H>>) {
-    match site.find_way(&shard).await {
+    let way = site.find_way(&shard).await;
+    shard.lookups.set(shard.lookups.get() - 1);
+    shard.freeing.raise();
+    match way {
         Way::Nowhere(nowhere) => nowhere_to_go(&shard, &site, nowhere.outcome),
         _ => open_more(&shard, &site),
     }
@@ -88,10 +115,11 @@ pub fn tick<H: Host>(shard: &Rc<Shard<H>>, now: Time) {
         site.expire(now);
         site.forget_unserved();
         open_more(shard, &site);
-        if site.is_unused() {
+        if site.is_unused(now) {
             forget(shard, &site);
         }
     }
+    shard.lease_asked.borrow_mut().retain(|_, asked| now.since(*asked) < LEASE_PAUSE);
 }
 
 fn forget<H: Host>(shard: &Shard<H>, site: &Site<H>) {
@@ -114,8 +142,8 @@ pub fn holds_lease<H: Host>(shard: &Shard<H>, destination: &Arc<str>) -> bool {
 pub fn ask_lease_if_backed_up<H: Host>(shard: &Shard<H>, destination: &Arc<str>, owner: usize) {
     let now = shard.host.now();
     let mut asked = shard.lease_asked.borrow_mut();
-    asked.retain(|_, at| now.since(*at) < LEASE_PAUSE);
-    if !asked.contains_key(destination) && shard.queue.borrow().is_backed_up(destination) {
+    let recently = asked.get(destination).is_some_and(|at| now.since(*at) < LEASE_PAUSE);
+    if !recently && shard.queue.borrow().is_backed_up(destination) {
         asked.insert(destination.clone(), now);
         let message = ShardMessage::AskLease { destination: destination.clone(), shard: shard.number };
         shard.router.send(owner, message, &shard.metrics);
@@ -139,7 +167,13 @@ pub fn take_lease<H: Host>(shard: &Shard<H>, lease: Lease) {
         None => {
             shard.metrics.count.leases_taken.bump();
             let way = plan.map_or(Way::Unknown, Way::Known);
-            let site = Site::new(destination.clone(), Allowance::Leased(lent), shard.router.shards(), way);
+            let site = Site::new(
+                destination.clone(),
+                Allowance::Leased(lent),
+                shard.router.shards(),
+                way,
+                shard.host.now(),
+            );
             sites.insert(destination, Rc::new(site));
         }
     }
@@ -175,6 +209,7 @@ async fn connect<H: Host>(shard: Rc<Shard<H>>, site: Rc<Site<H>>, plan: Arc<Plan
             Ended::Failed(reply, held) => {
                 shard.metrics.count.connections_failed.bump();
                 tracing::debug!(destination = &*site.name, next_hop = %endpoint.address, %reply, "connection failed");
+                permit.shift(Phase::Starting);
                 (last, carried) = (Some((endpoint, reply)), held);
             }
         }
@@ -186,7 +221,7 @@ async fn connect<H: Host>(shard: Rc<Shard<H>>, site: Rc<Site<H>>, plan: Arc<Plan
 
 /// There is no way to the destination, for good or for now: what waits for it has its outcome.
 fn nowhere_to_go<H: Host>(shard: &Shard<H>, site: &Site<H>, outcome: Outcome) {
-    let rest = (!outcome.is_final()).then(|| site.note_failure(shard));
+    let rest = (!outcome.is_final()).then(|| site.rest(shard));
     site.finish_ready(&outcome, rest);
 }
 
@@ -199,7 +234,7 @@ fn all_failed<H: Host>(
     endpoint: &Endpoint,
     reply: Reply,
 ) {
-    let rest = site.note_failure(shard);
+    let rest = site.rest(shard);
     tracing::info!(destination = &*site.name, endpoints = plan.endpoints.len(), %reply, "no next hop took a connection");
     // A host that does not greet us has said nothing about these recipients, so even a 5yz is no failure of theirs.
     let outcome = Outcome::Deferred(reply);
@@ -225,14 +260,19 @@ async fn work<H: Host>(
         Ok(link) => link,
         Err(reply) => return Ended::Failed(reply, carried),
     };
-    site.note_success();
     let mut next = carried;
     for served in 0..shard.config.delivery.transactions_max {
         let Some(mut held) = next_order(shard, site, permit, next.take()).await else { break };
         held.begin();
         shard.metrics.count.transactions.bump();
         match link.deliver(shard, held.order()).await {
-            Ok(outcomes) => held.finish(outcomes, Some(endpoint.address.to_string()), None),
+            Ok(outcomes) => {
+                // A next hop that hangs up on the first message of a connection is not to be tried with the rest.
+                let hung_up =
+                    served == 0 && link.has_hung_up(shard) && !outcomes.iter().any(Outcome::is_final);
+                let rest = hung_up.then(|| site.rest(shard));
+                held.finish(outcomes, Some(endpoint.address.to_string()), rest);
+            }
             Err(Lost { at_risk: false, .. }) if served > 0 => {
                 // The next hop has had enough of this connection; a new one begins the order again.
                 site.put_back(held);
@@ -269,7 +309,7 @@ async fn next_order<H: Host>(
     }
     permit.shift(Phase::Idle);
     let call = site.wait_idle(shard.host.now()).wait().await;
-    permit.shift(Phase::Busy);
+    permit.called();
     match call {
         Call::Deliver(held) => Some(held),
         Call::Close => None,

@@ -13,7 +13,7 @@ use spool::Place;
 use std::rc::Rc;
 
 /// Records that are read back from the spool at once.
-const READS_MAX: usize = 16;
+pub(crate) const READS_MAX: usize = 16;
 /// Contents up to this many bytes travel with an order that was read back; larger ones are read again when they
 /// are sent, so that orders which wait for a slow destination hold little memory.
 const CARRIED_BYTES_MAX: usize = 64 << 10;
@@ -35,9 +35,15 @@ impl<H: Host> Shard<H> {
         self.read_more();
     }
 
+    /// Whether an order may take so many bytes of content along; otherwise they are read when they are sent.
+    fn may_carry(&self, bytes: usize) -> bool {
+        self.carried.get() + bytes <= self.config.reception.body_memory
+    }
+
     fn send_fresh(&self, due: Due<Place>, fresh: FreshMessage) {
         self.metrics.record(Stage::Ready, self.host.wall().since(fresh.accepted));
-        let order = self.order(due, &fresh.envelope, Some(fresh.content), fresh.accepted);
+        let content = Some(fresh.content).filter(|content| self.may_carry(content.len()));
+        let order = self.order(due, &fresh.envelope, content, fresh.accepted);
         self.send_order(order);
     }
 
@@ -48,6 +54,7 @@ impl<H: Host> Shard<H> {
         content: Option<Content>,
         accepted: WallTime,
     ) -> Box<Order> {
+        self.carried.set(self.carried.get() + content.as_ref().map_or(0, Content::len));
         let address = |index: &u16| Some((*index, envelope.recipients.get(usize::from(*index))?.clone()));
         Box::new(Order {
             origin: self.number,
@@ -93,8 +100,8 @@ async fn read<H: Host>(shard: Rc<Shard<H>>, due: Due<Place>) {
     match stored {
         Ok(stored) => {
             shard.metrics.count.contents_read.bump();
-            let carried = stored.content.len() <= CARRIED_BYTES_MAX;
-            let content = carried.then(|| Content::new(stored.content));
+            let small = stored.content.len() <= CARRIED_BYTES_MAX && shard.may_carry(stored.content.len());
+            let content = small.then(|| Content::new(stored.content));
             let order = shard.order(due, &stored.envelope, content, stored.accepted);
             shard.send_order(order);
         }

@@ -55,6 +55,8 @@ counters! {
     connections_opened,
     /// Connections to next hops that failed to open or to greet.
     connections_failed,
+    /// Times that a destination had to wait for room to open a connection or to look up its way.
+    crowded,
     /// Transactions with next hops.
     transactions,
     /// Deliveries handed to another shard.

@@ -70,10 +70,10 @@ impl Routes {
 }
 
 /// Works out the way to the destination `name`.
-pub async fn make<H: Host>(host: &H, name: &str, port: u16) -> Result<Plan, Nowhere> {
+pub async fn make<H: Host>(host: &H, name: &str, config: &Config) -> Result<Plan, Nowhere> {
     let hops = match name.split_once(':') {
         Some(("to", list)) => list.split(',').filter_map(NextHop::parse).collect(),
-        Some(("mx", domain)) => return via_mx(host, domain, port).await,
+        Some(("mx", domain)) => return via_mx(host, domain, config).await,
         _ => Vec::new(),
     };
     let mut builder = Builder::new(host);
@@ -86,7 +86,8 @@ pub async fn make<H: Host>(host: &H, name: &str, port: u16) -> Result<Plan, Nowh
     builder.finish(name)
 }
 
-async fn via_mx<H: Host>(host: &H, domain: &str, port: u16) -> Result<Plan, Nowhere> {
+async fn via_mx<H: Host>(host: &H, domain: &str, config: &Config) -> Result<Plan, Nowhere> {
+    let port = config.delivery.port;
     let mut builder = Builder::new(host);
     if let Some(address) = literal_address(domain) {
         builder.push(domain.to_owned(), SocketAddr::new(address, port));
@@ -108,12 +109,24 @@ async fn via_mx<H: Host>(host: &H, domain: &str, port: u16) -> Result<Plan, Nowh
         builder.look_up(&ascii, port).await;
         return builder.finish(domain);
     }
-    for mx in
-        shuffled(answer.records, || host.random()).iter().take(HOSTS_MAX).filter(|mx| !mx.name.is_empty())
-    {
+    let Some(records) = before_us(answer.records, &config.hostname) else {
+        let reply = Reply::new(554, (5, 4, 6), format!("mail for {domain} loops back to us"));
+        return Err(builder.nowhere(Outcome::Failed(reply)));
+    };
+    for mx in shuffled(records, || host.random()).iter().take(HOSTS_MAX).filter(|mx| !mx.name.is_empty()) {
         builder.look_up(&mx.name, port).await;
     }
     builder.finish(domain)
+}
+
+/// The mail exchangers that are preferred to us; all of them if we are none. `None`: we are the best one, so there is
+/// nowhere to go (RFC 5321 section 5.1).
+fn before_us(mut records: Vec<Mx>, hostname: &str) -> Option<Vec<Mx>> {
+    let is_us = |mx: &&Mx| mx.name.eq_ignore_ascii_case(hostname);
+    if let Some(ours) = records.iter().filter(is_us).map(|mx| mx.preference).min() {
+        records.retain(|mx| mx.preference < ours);
+    }
+    (!records.is_empty()).then_some(records)
 }
 
 fn is_null_mx(records: &[Mx]) -> bool {
@@ -228,6 +241,12 @@ mod tests {
             firsts.insert(order[0].name.clone());
         }
         assert_eq!(firsts.len(), 2);
+        let names =
+            |records: Option<Vec<Mx>>| records.map(|r| r.into_iter().map(|mx| mx.name).collect::<String>());
+        let all = || vec![mx(10, "a"), mx(20, "us"), mx(20, "b"), mx(30, "c")];
+        assert_eq!(names(before_us(all(), "US")), Some("a".into()));
+        assert_eq!(names(before_us(all(), "them")), Some("ausbc".into()));
+        assert_eq!(before_us(all(), "a"), None);
         assert!(is_null_mx(&[mx(0, "")]) && !is_null_mx(&[mx(0, ""), mx(5, "a")]));
     }
 }

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Wait after accept failed, so that running out of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A content of up to this many bytes is never refused for want of memory: few large ones cannot shut out the rest.
+const HELD_FREE: usize = 64 << 10;
 /// Wait for a peer to take our replies.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -224,7 +226,9 @@ impl<H: Host> Driver<'_, H> {
     /// Gives up the content under way when all contents together take too much memory.
     fn bound_memory(&mut self, session: &mut Session) {
         self.share.hold(session.held());
-        if self.share.held > 0 && self.shard.reception.held() > self.shard.config.reception.body_memory {
+        if self.share.held > HELD_FREE
+            && self.shard.reception.held() > self.shard.config.reception.body_memory
+        {
             self.shard.metrics.count.bodies_refused.bump();
             session.refuse_body(Reply::new(452, (4, 3, 1), "Too many messages under way, try again later"));
             self.share.hold(session.held());

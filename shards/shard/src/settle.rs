@@ -1,6 +1,7 @@
 //! What came of an attempt goes on record, failures are reported to the sender, and what was deferred waits again.
 
 use crate::content::Content;
+use crate::dispatch::READS_MAX;
 use crate::message::{Done, Order};
 use crate::metrics::Stage;
 use crate::shard::Shard;
@@ -12,6 +13,8 @@ use spool::{OutcomeRecord, Place, RecipientState};
 use std::rc::Rc;
 use std::time::Duration;
 
+/// Deliveries whose age is looked at when one has been found too old.
+const SWEEP_ON: usize = 64;
 /// Wait before a settlement is tried again whose report could not be stored.
 const REPORT_RETRY: Duration = Duration::from_secs(10);
 
@@ -29,6 +32,7 @@ struct Verdict {
 impl<H: Host> Shard<H> {
     /// Takes the outcome of an order of ours.
     pub(crate) fn settle(&self, done: Done) {
+        self.carried.set(self.carried.get() - done.order.content.as_ref().map_or(0, Content::len));
         if let Some(until) = done.rest {
             self.queue.borrow_mut().rest(&done.order.destination, until);
             self.earlier.raise();
@@ -152,11 +156,13 @@ impl<H: Host> Shard<H> {
         self.settle_queue(key, id, place, recipients.to_vec(), self.host.now() + wait);
     }
 
-    /// Looks at the ages of the next `budget` deliveries; those that are too old fail now.
+    /// Looks at the ages of the next `budget` deliveries; those that are too old fail now, a bounded number at once.
     pub(crate) fn expire(&self, budget: usize) {
-        let overdue = self.queue.borrow_mut().sweep(self.host.now(), budget);
+        let room = READS_MAX.saturating_sub(self.reading.get());
+        let overdue = self.queue.borrow_mut().sweep(self.host.now(), budget, room);
         for due in overdue {
             self.fresh.borrow_mut().take(due.id);
+            self.reading.set(self.reading.get() + 1);
             self.host.spawn(expire(self.me(), due));
         }
     }
@@ -173,10 +179,12 @@ fn expiry(last: &Reply) -> Reply {
 
 /// A delivery became too old while it waited: reads who sent it, and settles it as an attempt that came to nothing.
 async fn expire<H: Host>(shard: Rc<Shard<H>>, due: queue::Due<Place>) {
-    match shard.reader.read(due.place).await {
+    let stored = shard.reader.read(due.place).await;
+    shard.reading.set(shard.reading.get() - 1);
+    match stored {
         Ok(stored) => {
-            let order =
-                shard.order(due, &stored.envelope, Some(Content::new(stored.content)), stored.accepted);
+            let headers = Content::new(bounce::headers(&stored.content).to_vec());
+            let order = shard.order(due, &stored.envelope, Some(headers), stored.accepted);
             let reply = Reply::new(451, (4, 4, 7), "no attempt succeeded in time");
             let outcomes = vec![Outcome::Deferred(reply); order.recipients.len()];
             shard.settle(Done { order, outcomes, next_hop: None, begun: shard.host.now(), rest: None });
@@ -195,6 +203,8 @@ async fn expire<H: Host>(shard: Rc<Shard<H>>, due: queue::Due<Place>) {
             );
         }
     }
+    // Where one is too old the next ones often are.
+    shard.expire(SWEEP_ON);
 }
 
 /// A failure counts only when its report is durable: the report first, then the record.

@@ -5,7 +5,7 @@ use crate::message::{Control, ShardMessage};
 use crate::metrics::{Metrics, Snapshot};
 use crate::plan::Routes;
 use crate::router::{Links, Router, owner_of};
-use crate::signal::{First, Latch, Signal, first};
+use crate::signal::{Latch, Signal, first};
 use crate::site::Site;
 use crate::store::Fresh;
 use crate::ways::Ways;
@@ -53,6 +53,14 @@ pub struct Shard<H: Host> {
     /// Destinations of which a connection has ended, so that another may be opened.
     pub(crate) freed: RefCell<Vec<Rc<Site<H>>>>,
     pub(crate) freeing: Signal,
+    /// Connections to next hops, in any phase.
+    pub(crate) connections_out: Cell<usize>,
+    /// Ways being looked up.
+    pub(crate) lookups: Cell<usize>,
+    /// Destinations that wait for room to open a connection.
+    pub(crate) crowded: RefCell<VecDeque<Rc<Site<H>>>>,
+    /// Bytes of content that travel with orders of ours.
+    pub(crate) carried: Cell<usize>,
     /// Ways to destinations that rest.
     pub(crate) ways: RefCell<Ways>,
     /// When we last asked for a lease on a destination.
@@ -118,6 +126,10 @@ async fn open<H: Host>(
         sites: RefCell::default(),
         freed: RefCell::default(),
         freeing: Signal::default(),
+        connections_out: Cell::new(0),
+        lookups: Cell::new(0),
+        crowded: RefCell::default(),
+        carried: Cell::new(0),
         ways: RefCell::default(),
         lease_asked: RefCell::default(),
         reception: receive::Load::default(),
@@ -177,11 +189,8 @@ async fn drive_timers<H: Host>(shard: Rc<Shard<H>>) {
     let sweep_period = SWEEP_PERIOD_MAX.min(shard.config.retry.max_age / 16).max(TICK);
     let mut swept = shard.host.now();
     loop {
-        let due = shard.queue.borrow().next_due();
-        let wake_at = due.min(shard.host.now() + shard.tick_interval());
-        if let First::Two(()) = first(shard.host.sleep_until(wake_at), shard.earlier.wait()).await {
-            continue;
-        }
+        let wake_at = shard.queue.borrow().next_due().min(swept + shard.tick_interval());
+        first(shard.host.sleep_until(wake_at), shard.earlier.wait()).await;
         let now = shard.host.now();
         shard.queue.borrow_mut().tick(now);
         if now.since(swept) >= TICK {
@@ -236,9 +245,10 @@ impl<H: Host> Shard<H> {
                 "Memory held by stored contents before their first attempt.",
                 self.fresh.borrow().bytes() as u64,
             ),
+            ("carried_bytes", "Memory held by contents that travel with orders.", self.carried.get() as u64),
             ("destinations", "Destinations with orders or connections.", sites.len() as u64),
             ("ways_kept", "Ways to destinations that rest.", self.ways.borrow().len() as u64),
-            ("connections_out", "Connections to next hops.", sites.values().map(|s| s.open() as u64).sum()),
+            ("connections_out", "Connections to next hops.", self.connections_out.get() as u64),
             ("outbox_messages", "Messages to other shards that wait for room.", self.router.waiting() as u64),
         ];
         gauges.extend(self.host.gauges());

@@ -11,6 +11,10 @@ use queue::{Allowance, Destination, Lent, Phase};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A destination is remembered at least so long, so that a lease is not given back before an order could use it.
+const UNUSED_MIN: Duration = Duration::from_secs(1);
 
 /// One destination that this shard owns or holds a lease on.
 pub struct Site<H: Host> {
@@ -22,6 +26,9 @@ pub struct Site<H: Host> {
     way: RefCell<Way>,
     /// No new connection before this.
     opens_at: Cell<Time>,
+    made: Time,
+    /// It stands in the queue of those that wait for room to open a connection.
+    pub crowded: Cell<bool>,
 }
 
 /// A connection's wait for an order.
@@ -123,7 +130,13 @@ pub struct Permit<H: Host> {
 impl<H: Host> Permit<H> {
     /// The place that [`Site::try_open`] counted in.
     pub fn starting(shard: Rc<Shard<H>>, site: Rc<Site<H>>) -> Permit<H> {
+        shard.connections_out.set(shard.connections_out.get() + 1);
         Permit { shard, site, phase: Phase::Starting }
+    }
+
+    /// The call that ended an idle wait has moved it on already.
+    pub fn called(&mut self) {
+        self.phase = Phase::Busy;
     }
 
     /// Moves on to another phase.
@@ -138,6 +151,7 @@ impl<H: Host> Permit<H> {
 impl<H: Host> Drop for Permit<H> {
     fn drop(&mut self) {
         self.site.destination.borrow_mut().shift(self.phase, None);
+        self.shard.connections_out.set(self.shard.connections_out.get() - 1);
         self.shard.freed.borrow_mut().push(self.site.clone());
         self.shard.freeing.raise();
     }
@@ -145,13 +159,15 @@ impl<H: Host> Drop for Permit<H> {
 
 impl<H: Host> Site<H> {
     /// A destination without orders.
-    pub fn new(name: Arc<str>, allowance: Allowance, shards: usize, way: Way) -> Site<H> {
+    pub fn new(name: Arc<str>, allowance: Allowance, shards: usize, way: Way, now: Time) -> Site<H> {
         Site {
             name,
             destination: RefCell::new(Destination::new(allowance, shards)),
             idle: RefCell::default(),
             way: RefCell::new(way),
             opens_at: Cell::new(Time(0)),
+            made: now,
+            crowded: Cell::new(false),
         }
     }
 
@@ -163,9 +179,12 @@ impl<H: Host> Site<H> {
         }
     }
 
-    /// Keeps an order that a connection could not begin: it is the next one.
+    /// Takes an order back that a connection could not begin: it is the next one.
     pub fn put_back(&self, held: Held<H>) {
-        self.destination.borrow_mut().put_back(held);
+        match self.pop_idle() {
+            Some(idle) => idle.call(Call::Deliver(held)),
+            None => self.destination.borrow_mut().put_back(held),
+        }
     }
 
     /// The oldest order at hand.
@@ -180,16 +199,25 @@ impl<H: Host> Site<H> {
         idle
     }
 
+    /// The connection that waited least. It counts as busy from here on, not only when its task runs.
     fn pop_idle(&self) -> Option<Rc<Idle<H>>> {
-        self.idle.borrow_mut().pop()
+        let idle = self.idle.borrow_mut().pop()?;
+        self.destination.borrow_mut().shift(Phase::Idle, Some(Phase::Busy));
+        Some(idle)
     }
 
     /// Ends the waits that began before `before`.
     pub fn close_idle(&self, before: Time) {
-        let (over, kept) = self.idle.take().into_iter().partition(|idle| idle.since < before);
+        if !self.idle.borrow().iter().any(|idle| idle.since < before) {
+            return;
+        }
+        let (over, kept): (Vec<_>, Vec<_>) =
+            self.idle.take().into_iter().partition(|idle| idle.since < before);
         *self.idle.borrow_mut() = kept;
-        let over: Vec<Rc<Idle<H>>> = over;
-        over.iter().for_each(|idle| idle.call(Call::Close));
+        for idle in over {
+            self.destination.borrow_mut().shift(Phase::Idle, Some(Phase::Busy));
+            idle.call(Call::Close);
+        }
     }
 
     /// Whether the destination does not rest.
@@ -202,17 +230,14 @@ impl<H: Host> Site<H> {
         self.destination.borrow_mut().try_open()
     }
 
-    /// A connection served: failures in a row are forgotten.
-    pub fn note_success(&self) {
-        self.destination.borrow_mut().note_failure(false);
-    }
-
-    /// A connection came to nothing: no other is opened for a while. Says until when.
-    pub fn note_failure(&self, shard: &Shard<H>) -> Time {
-        let failures = self.destination.borrow_mut().note_failure(true);
-        let until = shard.host.now() + shard.config.retry.rest(failures);
-        self.opens_at.set(until);
-        until
+    /// A connection came to nothing: no other is opened for a while. Says until when; failures during a rest, of
+    /// connections that began before it, do not make it longer.
+    pub fn rest(&self, shard: &Shard<H>) -> Time {
+        let now = shard.host.now();
+        if self.may_open(now) {
+            self.opens_at.set(now + shard.config.retry.rest());
+        }
+        self.opens_at.get()
     }
 
     /// Ends every order at hand that no connection has taken.
@@ -223,6 +248,9 @@ impl<H: Host> Site<H> {
 
     /// Ends the orders at hand whose messages are too old.
     pub fn expire(&self, now: Time) {
+        if self.ready() == 0 {
+            return;
+        }
         let old = self.destination.borrow_mut().take_where(|held| held.order().expires <= now);
         let reply = Reply::new(451, (4, 4, 7), "no attempt was possible in time");
         old.into_iter().for_each(|held| held.finish_all(Outcome::Deferred(reply.clone()), None, None));
@@ -233,12 +261,7 @@ impl<H: Host> Site<H> {
         self.destination.borrow().ready()
     }
 
-    /// Connections in any phase.
-    pub fn open(&self) -> usize {
-        self.destination.borrow().open()
-    }
-
-    /// Whether connections beside the one that asks are at work or at hand.
+    /// Whether other connections are at work or at hand, beside one that asks while it counts as starting.
     pub fn has_others(&self) -> bool {
         self.destination.borrow().serving() > 0
     }
@@ -253,9 +276,9 @@ impl<H: Host> Site<H> {
         self.destination.borrow().open() == 0
     }
 
-    /// Whether there is nothing left to remember.
-    pub fn is_unused(&self) -> bool {
-        self.destination.borrow().is_unused()
+    /// Whether there is nothing left to remember: no order, connection, lease or rest, and not only just made.
+    pub fn is_unused(&self, now: Time) -> bool {
+        self.destination.borrow().is_unused() && self.may_open(now) && now.since(self.made) > UNUSED_MIN
     }
 
     /// On whose leave we work.
@@ -299,7 +322,7 @@ impl<H: Host> Site<H> {
 
     /// Looks the way up; one task at a time does so.
     pub async fn find_way(&self, shard: &Shard<H>) -> Way {
-        let way = match plan::make(&shard.host, &self.name, shard.config.delivery.port).await {
+        let way = match plan::make(&shard.host, &self.name, &shard.config).await {
             Ok(plan) => Way::Known(Arc::new(plan)),
             Err(nowhere) => Way::Nowhere(nowhere),
         };

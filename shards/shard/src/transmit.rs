@@ -89,6 +89,11 @@ impl<C: Conn> Link<C> {
         outcomes
     }
 
+    /// Whether the next hop has said that it ends the connection.
+    pub fn has_hung_up<H: Host<Conn = C>>(&mut self, shard: &Shard<H>) -> bool {
+        matches!(self.session.step(shard.host.now(), &mut self.out), Step::Close(_))
+    }
+
     async fn transact<H: Host<Conn = C>>(
         &mut self,
         shard: &Shard<H>,
