@@ -260,3 +260,52 @@ fn a_full_disk_refuses_mail_and_takes_it_again_when_relieved() {
         assert_eq!(arrivals(&journal).len(), acknowledged + 1);
     });
 }
+
+#[test]
+fn a_next_hop_that_refuses_most_connections_is_served_over_the_others() {
+    in_world(config(), |world, journal| async move {
+        world.zone().add_domain("shy.example", &[ip(2)], TTL);
+        let shy = Profile { says_421: Chance(300_000), ..Profile::kind() };
+        next_hop("shy", 2, shy).start(&world, &journal);
+        let batch = (0..200).map(|n| message(n, "a@shy.example")).collect();
+        let client = Client { per_connection: 200, pipelines: true, ..Client::plain(address()) };
+        client.run(&world, &journal, batch).await;
+        world.sleep(Duration::from_secs(3_000)).await;
+        assert_eq!(oracle::check(&journal.records(), &[]), []);
+    });
+}
+
+#[test]
+fn connections_of_a_shard_have_a_bound_over_all_destinations() {
+    let delivery =
+        Delivery { shard_connections_max: 2, idle_timeout: Duration::from_secs(1), ..Delivery::default() };
+    in_world(Config { delivery, ..config() }, |world, journal| async move {
+        let all: Vec<IpAddr> = (10..40).map(ip).collect();
+        let meter = world.network().meter(&all);
+        for (number, address) in (10..40).zip(&all) {
+            let name = format!("d{number}.example");
+            world.zone().add_domain(&name, &[*address], TTL);
+            next_hop(&name, number, Profile::kind()).start(&world, &journal);
+        }
+        let batch = (0..300u64).map(|n| message(n, &format!("a@d{}.example", 10 + n % 30))).collect();
+        send(&world, &journal, batch).await;
+        world.sleep(Duration::from_secs(600)).await;
+        assert_eq!(oracle::check(&journal.records(), &[]), []);
+        assert!((2..=4).contains(&meter.most()), "two for each of two shards: {}", meter.most());
+    });
+}
+
+#[test]
+fn mail_that_only_we_exchange_fails_instead_of_circling() {
+    let hostname = "relay.example".to_owned();
+    in_world(Config { hostname, ..config() }, |world, journal| async move {
+        let us = Mx { preference: 10, name: "Relay.Example".into() };
+        let other = Mx { preference: 20, name: "mx.other.example".into() };
+        world.zone().set_mx("circle.example", [Answer::Found(vec![us, other], TTL)]);
+        send(&world, &journal, vec![message(1, "a@circle.example")]).await;
+        world.sleep(Duration::from_secs(2)).await;
+        let records = journal.records();
+        assert_eq!(records.deliveries.len(), 1);
+        assert!(String::from_utf8_lossy(&records.deliveries[0].content).contains("Status: 5.4.6"));
+    });
+}
