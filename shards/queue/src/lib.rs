@@ -13,4 +13,4 @@ mod retry;
 
 pub use destination::{Allowance, Destination, Lent, Phase};
 pub use queue::{DeliveryKey, Due, NameHasher, NewDelivery, Queue, Settled, WINDOW_MIN};
-pub use retry::Retry;
+pub use retry::{REST_MAX, Retry};

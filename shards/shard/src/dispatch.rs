@@ -7,7 +7,7 @@ use crate::metrics::Stage;
 use crate::shard::Shard;
 use crate::store::FreshMessage;
 use host::Host;
-use mail::{Envelope, Outcome, Reply, WallTime};
+use mail::{Envelope, WallTime};
 use queue::Due;
 use spool::Place;
 use std::rc::Rc;
@@ -105,19 +105,7 @@ async fn read<H: Host>(shard: Rc<Shard<H>>, due: Due<Place>) {
             let order = shard.order(due, &stored.envelope, content, stored.accepted);
             shard.send_order(order);
         }
-        Err(error) => {
-            shard.metrics.count.reads_failed.bump();
-            tracing::error!(id = %due.id, %error, "message cannot be read back from the spool");
-            let reply = Reply::new(451, (4, 3, 0), "the message cannot be read from the spool just now");
-            shard.postpone(
-                due.key,
-                due.place,
-                due.id,
-                &due.recipients,
-                due.attempts,
-                Outcome::Deferred(reply),
-            );
-        }
+        Err(error) => shard.unreadable(&due, &error),
     }
     shard.dispatch();
 }

@@ -8,8 +8,8 @@ use crate::shard::Shard;
 use host::{Host, Planted};
 use mail::bounce::{self, Failure, Report};
 use mail::{Address, BodyType, Envelope, MessageId, Outcome, Reply, Time};
-use queue::DeliveryKey;
-use spool::{OutcomeRecord, Place, RecipientState};
+use queue::{DeliveryKey, Due};
+use spool::{OutcomeRecord, Place, ReadError, RecipientState};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -140,20 +140,22 @@ impl<H: Host> Shard<H> {
         debug_assert!(!waits || settled.retired.is_none(), "what waits is not retired: {id} at {place:?}");
     }
 
-    /// Defers a delivery that did not even become an order.
-    pub(crate) fn postpone(
-        &self,
-        key: DeliveryKey,
-        place: Place,
-        id: MessageId,
-        recipients: &[u16],
-        attempts: u16,
-        outcome: Outcome,
-    ) {
-        tracing::info!(target: "mtad::attempt", %id, result = "deferred", reply = %outcome.reply(), "postponed");
-        self.metrics.count.recipients_deferred.add(recipients.len() as u64);
-        let wait = self.config.retry.wait(attempts.saturating_add(1), self.host.random());
-        self.settle_queue(key, id, place, recipients.to_vec(), self.host.now() + wait);
+    /// A due delivery whose record cannot be read back waits again. One that is damaged and too old is given up: what
+    /// is lost cannot be reported to a sender who is lost with it.
+    pub(crate) fn unreadable(&self, due: &Due<Place>, error: &ReadError) {
+        self.metrics.count.reads_failed.bump();
+        let gives_up = matches!(error, ReadError::Damaged(_)) && due.expires <= self.host.now();
+        tracing::error!(id = %due.id, %error, gives_up, "message cannot be read back from the spool");
+        if gives_up {
+            self.metrics.count.recipients_expired.add(due.recipients.len() as u64);
+            let recipients = due.recipients.iter().map(|index| (*index, RecipientState::Expired)).collect();
+            let record = OutcomeRecord { id: due.id, at: self.host.wall(), recipients };
+            self.log_of(due.place).append_outcome(due.place, &record);
+            return self.settle_queue(due.key, due.id, due.place, Vec::new(), due.expires);
+        }
+        self.metrics.count.recipients_deferred.add(due.recipients.len() as u64);
+        let wait = self.config.retry.wait(due.attempts.saturating_add(1), self.host.random());
+        self.settle_queue(due.key, due.id, due.place, due.recipients.to_vec(), self.host.now() + wait);
     }
 
     /// Looks at the ages of the next `budget` deliveries; those that are too old fail now, a bounded number at once.
@@ -178,7 +180,7 @@ fn expiry(last: &Reply) -> Reply {
 }
 
 /// A delivery became too old while it waited: reads who sent it, and settles it as an attempt that came to nothing.
-async fn expire<H: Host>(shard: Rc<Shard<H>>, due: queue::Due<Place>) {
+async fn expire<H: Host>(shard: Rc<Shard<H>>, due: Due<Place>) {
     let stored = shard.reader.read(due.place).await;
     shard.reading.set(shard.reading.get() - 1);
     match stored {
@@ -189,21 +191,9 @@ async fn expire<H: Host>(shard: Rc<Shard<H>>, due: queue::Due<Place>) {
             let outcomes = vec![Outcome::Deferred(reply); order.recipients.len()];
             shard.settle(Done { order, outcomes, next_hop: None, begun: shard.host.now(), rest: None });
         }
-        Err(error) => {
-            shard.metrics.count.reads_failed.bump();
-            tracing::error!(id = %due.id, %error, "an expired message cannot be read back from the spool");
-            let reply = Reply::new(451, (4, 3, 0), "the message cannot be read from the spool just now");
-            shard.postpone(
-                due.key,
-                due.place,
-                due.id,
-                &due.recipients,
-                due.attempts,
-                Outcome::Deferred(reply),
-            );
-        }
+        Err(error) => return shard.unreadable(&due, &error),
     }
-    // Where one is too old the next ones often are.
+    // Where one is too old the next ones often are; one that could not be read waits for the next round.
     shard.expire(SWEEP_ON);
 }
 

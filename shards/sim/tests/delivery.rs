@@ -309,3 +309,29 @@ fn mail_that_only_we_exchange_fails_instead_of_circling() {
         assert!(String::from_utf8_lossy(&records.deliveries[0].content).contains("Status: 5.4.6"));
     });
 }
+
+#[test]
+fn a_damaged_record_costs_only_its_message() {
+    let short = Retry { max_age: Duration::from_secs(30), ..config().retry };
+    in_world(Config { retry: short, ..config() }, |world, journal| async move {
+        world.zone().add_domain("dead.example", &[ip(2)], TTL);
+        send(&world, &journal, vec![message(1, "a@dead.example"), message(2, "b@dead.example")]).await;
+        let disk = world.disk(MachineId(1));
+        let token = b"X-Token: 0000000000000001";
+        let mut flips = 0;
+        for log in ["/spool/shard-0", "/spool/shard-1"].map(std::path::Path::new) {
+            for path in disk.names_in(log).iter().map(|name| log.join(name)) {
+                let bytes = disk.peek(&path).unwrap_or_default();
+                if let Some(at) = bytes.windows(token.len()).position(|window| window == token) {
+                    disk.flip_bit(&path, at, 0);
+                    flips += 1;
+                }
+            }
+        }
+        assert_eq!(flips, 1);
+        world.sleep(Duration::from_secs(600)).await;
+        let records = journal.records();
+        assert_eq!(records.deliveries.len(), 1, "one is reported, the damaged one cannot be");
+        assert!(String::from_utf8_lossy(&records.deliveries[0].content).contains("b@dead.example"));
+    });
+}
