@@ -14,8 +14,9 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
-MTAD = os.path.join(TARGET, "release", "mtad")
-BENCH = os.path.join(TARGET, "release", "mtad-bench")
+PROFILE = os.environ.get("MTAD_PROFILE", "release")
+MTAD = os.path.join(TARGET, PROFILE, "mtad")
+BENCH = os.path.join(TARGET, PROFILE, "mtad-bench")
 TICK = os.sysconf("SC_CLK_TCK")
 # Being told to stop is an ordinary end, in which everything that was started is stopped.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
