@@ -197,20 +197,22 @@ async fn expire<H: Host>(shard: Rc<Shard<H>>, due: Due<Place>) {
     shard.expire(SWEEP_ON);
 }
 
-/// A failure counts only when its report is durable: the report first, then the record.
+/// A failure counts only when its report is durable: the report first, then the record. What was delivered beside it
+/// goes on record at once.
 async fn report_then_record<H: Host>(shard: Rc<Shard<H>>, order: Box<Order>, verdict: Verdict) {
-    match report(&shard, &order, &verdict.failures).await {
-        Ok(()) => shard.record(&order, verdict),
+    let Verdict { finals, failures, mut deferred } = verdict;
+    let is_delivered = |(_, state): &(u16, RecipientState)| *state == RecipientState::Delivered;
+    let (delivered, failed): (Vec<_>, Vec<_>) = finals.into_iter().partition(is_delivered);
+    if !delivered.is_empty() {
+        let record = OutcomeRecord { id: order.id, at: shard.host.wall(), recipients: delivered };
+        shard.log_of(order.place).append_outcome(order.place, &record);
+    }
+    match report(&shard, &order, &failures).await {
+        Ok(()) => shard.record(&order, Verdict { finals: failed, failures, deferred }),
         Err(error) => {
             tracing::error!(id = %order.id, error, "failure report not stored; trying again later");
-            let waiting = order.recipients.iter().map(|(index, _)| *index);
-            let delivered = |index: &u16| verdict.finals.contains(&(*index, RecipientState::Delivered));
-            let deferred: Vec<u16> = waiting.filter(|index| !delivered(index)).collect();
-            let finals =
-                verdict.finals.into_iter().filter(|(_, state)| *state == RecipientState::Delivered).collect();
+            deferred.extend(failed.iter().map(|(index, _)| *index));
             let again = shard.host.now() + REPORT_RETRY;
-            let record = OutcomeRecord { id: order.id, at: shard.host.wall(), recipients: finals };
-            shard.log_of(order.place).append_outcome(order.place, &record);
             shard.settle_queue(order.key, order.id, order.place, deferred, again);
         }
     }
