@@ -10,7 +10,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BinaryHeap, VecDeque};
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -391,19 +390,6 @@ impl<P: Copy> Queue<P> {
         let all = self.deliveries.capacity() as u128;
         let share = all * passed.as_nanos() / period.as_nanos().max(1) + 1;
         usize::try_from(share.min(all)).unwrap_or(usize::MAX)
-    }
-
-    /// Every message with its deliveries: for listings and checks, not for speed.
-    pub fn list(&self) -> Vec<(MessageId, String, Box<[u16]>)> {
-        let describe = |(_, delivery): (usize, &Delivery)| {
-            let id = self.messages[delivery.message as usize].id;
-            (
-                id,
-                String::from(&*self.destinations[delivery.destination as usize].name),
-                delivery.recipients.clone(),
-            )
-        };
-        self.deliveries.iter().map(describe).collect()
     }
 }
 

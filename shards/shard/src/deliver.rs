@@ -66,10 +66,7 @@ pub async fn drive_openings<H: Host>(shard: Rc<Shard<H>>) {
         shard.freeing.wait().await;
         let freed = shard.freed.take();
         freed.iter().for_each(|site| open_more(&shard, site));
-        while has_room(&shard)
-            && let Some(site) = shard.crowded.borrow_mut().pop_front()
-        {
-            site.crowded.set(false);
+        while let Some(site) = leave_crowd(&shard) {
             open_more(&shard, &site);
         }
     }
@@ -89,6 +86,14 @@ fn wait_for_room<H: Host>(shard: &Shard<H>, site: &Rc<Site<H>>) {
     }
 }
 
+/// The destination that has waited longest, once there is room. The queue is free again when this returns: opening
+/// connections may lead to others that must wait.
+fn leave_crowd<H: Host>(shard: &Shard<H>) -> Option<Rc<Site<H>>> {
+    let site = if has_room(shard) { shard.crowded.borrow_mut().pop_front()? } else { return None };
+    site.crowded.set(false);
+    Some(site)
+}
+
 /// Looks up the way, and opens connections or gives the orders at hand their outcome.
 async fn find_way<H: Host>(shard: Rc<Shard<H>>, site: Rc<Site<H>>) {
     let way = site.find_way(&shard).await;
@@ -102,15 +107,18 @@ async fn find_way<H: Host>(shard: Rc<Shard<H>>, site: Rc<Site<H>>) {
 
 /// Ends waits of idle connections that began before `before`.
 pub fn close_idle<H: Host>(shard: &Shard<H>, before: Time) {
-    let sites: Vec<Rc<Site<H>>> = shard.sites.borrow().values().cloned().collect();
-    sites.iter().for_each(|site| site.close_idle(before));
+    all_sites(shard).iter().for_each(|site| site.close_idle(before));
+}
+
+/// All destinations, so that looking after one may add or remove others.
+fn all_sites<H: Host>(shard: &Shard<H>) -> Vec<Rc<Site<H>>> {
+    shard.sites.borrow().values().cloned().collect()
 }
 
 /// Looks after what no event drives: idle connections, ages, rests that are over, destinations of no more use.
 pub fn tick<H: Host>(shard: &Rc<Shard<H>>, now: Time) {
     let idle_before = Time(now.0.saturating_sub(shard.config.delivery.idle_timeout.as_nanos() as u64));
-    let sites: Vec<Rc<Site<H>>> = shard.sites.borrow().values().cloned().collect();
-    for site in sites {
+    for site in all_sites(shard) {
         site.close_idle(idle_before);
         site.expire(now);
         site.forget_unserved();

@@ -335,3 +335,29 @@ fn a_damaged_record_costs_only_its_message() {
         assert!(String::from_utf8_lossy(&records.deliveries[0].content).contains("b@dead.example"));
     });
 }
+
+#[test]
+fn domains_without_a_way_beside_a_crowd_disturb_nobody() {
+    let delivery =
+        Delivery { shard_connections_max: 2, idle_timeout: Duration::from_secs(1), ..Delivery::default() };
+    in_world(Config { delivery, ..config() }, |world, journal| async move {
+        let mut batch = Vec::new();
+        for number in 10..50u8 {
+            let name = format!("d{number}.example");
+            if number % 2 == 0 {
+                world.zone().add_domain(&name, &[ip(number)], TTL);
+                next_hop(&name, number, Profile { tarpits: Chance(200_000), ..Profile::kind() })
+                    .start(&world, &journal);
+            } else {
+                world.zone().set_mx(&name, [Answer::NoSuchDomain]);
+            }
+        }
+        for token in 0..4_000u64 {
+            batch.push(message(token, &format!("a@d{}.example", 10 + token % 40)));
+        }
+        let client = Client { per_connection: 4_000, pipelines: true, ..Client::plain(address()) };
+        client.run(&world, &journal, batch).await;
+        world.sleep(Duration::from_secs(20_000)).await;
+        assert_eq!(oracle::check(&journal.records(), &[]), []);
+    });
+}
