@@ -4,7 +4,7 @@
 //! It shares no code with the relay, so that it cannot share its mistakes. [`load`] sends numbered messages
 //! and remembers which were acknowledged, [`sink`] verifies what arrives, [`account`] compares the two,
 //! [`observe`] reads what the relay's processes cost, [`report`] puts it all together, and [`run`] does
-//! everything in one go.
+//! everything in one go. [`suite`] is what a series of such runs found.
 
 pub mod account;
 pub mod bits;
@@ -19,6 +19,7 @@ pub mod observe;
 pub mod report;
 pub mod run;
 pub mod sink;
+pub mod suite;
 pub mod sys;
 mod transparency;
 mod varied;

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::clock;
@@ -51,7 +51,7 @@ impl Default for Config {
 }
 
 /// The figures at one moment of a run.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Moment {
     /// Seconds since the start.
     pub seconds: f64,
