@@ -4,24 +4,33 @@
 //! It shares no code with the relay, so that it cannot share its mistakes. [`load`] sends numbered messages
 //! and remembers which were acknowledged, [`sink`] verifies what arrives, [`account`] compares the two,
 //! [`observe`] reads what the relay's processes cost, [`report`] puts it all together, and [`run`] does
-//! everything in one go. [`suite`] is what a series of such runs found.
+//! everything in one go. [`series`] plays each [`scenario`] with every relay that an [`adapter`] starts;
+//! [`suite`] is what it found.
 
 pub mod account;
+pub mod adapter;
 pub mod bits;
+pub mod card;
 pub mod clock;
 mod content;
+pub mod drip;
 mod engine;
+mod figures;
 pub mod identity;
 pub mod idle;
 mod latency;
 pub mod load;
+pub mod medians;
 pub mod observe;
 pub mod report;
 pub mod run;
+pub mod scenario;
+pub mod series;
 pub mod sink;
 pub mod suite;
 pub mod sys;
 mod transparency;
+pub mod undo;
 mod varied;
 
 pub use content::Content;
