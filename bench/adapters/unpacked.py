@@ -50,8 +50,12 @@ def enter(wishes, name, users, mounts, command):
         os.makedirs(os.path.join(etc, "ld.so.conf.d"), exist_ok=True)
         with open(os.path.join(etc, "ld.so.conf.d", "unpacked.conf"), "w") as file:
             file.write(os.path.join(home(name), "usr/lib", f"{os.uname().machine}-linux-gnu") + "\n")
+    for source, target in mounts:
+        if target.startswith("/etc/") and not os.path.exists(wishes.path(target[1:])):
+            os.makedirs(os.path.dirname(wishes.path(target[1:])), exist_ok=True)
+            shutil.copy(source, wishes.path(target[1:]))
     script = ["set -e", f"mount --bind {etc} /etc", "ldconfig -X"]
-    script += [f"mount --bind {source} {target}" for source, target in mounts]
+    script += [f"mount --bind {source} {target}" for source, target in mounts if not target.startswith("/etc/")]
     script.append('exec "$@"')
     return contract.launch(wishes, "unshare", "-m", "sh", "-c", "\n".join(script), "sh", *command, before=adopt)
 
