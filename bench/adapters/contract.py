@@ -12,7 +12,7 @@ import time
 
 # Where programs are that are not installed.
 CACHE = os.environ.get("BENCH_CACHE", os.path.join(os.path.expanduser("~"), ".cache", "mtad-bench"))
-START_SECONDS, STOP_SECONDS = 60, 60
+STARTS_MAX, START_SECONDS, STOP_SECONDS = 3, 60, 60
 
 
 class Wishes:
@@ -47,10 +47,7 @@ def serve(description, start, queued, stop=None):
         return
     wishes = Wishes(os.environ)
     if verb == "start":
-        pid, configuration = start(wishes)
-        wishes.write("adapter.pid", str(pid))
-        await_port(wishes, pid)
-        print(json.dumps({"pids": [pid], "configuration": configuration}))
+        print(json.dumps(started(wishes, start)))
     elif verb == "stop":
         (stop or terminate)(wishes)
     elif verb == "kill":
@@ -59,6 +56,23 @@ def serve(description, start, queued, stop=None):
         print(queued(wishes))
     else:
         raise SystemExit("usage: describe | start | stop | kill | queue")
+
+
+def started(wishes, start):
+    """Starts it as a supervisor does: again if it ends before it listens, a few times."""
+    for _ in range(STARTS_MAX):
+        pid, configuration = start(wishes)
+        wishes.write("adapter.pid", str(pid))
+        if listens(wishes, pid):
+            return {"pids": [pid], "configuration": configuration}
+        kill(wishes)
+        time.sleep(0.1)
+    try:
+        with open(wishes.path("output.log"), errors="replace") as log:
+            output = log.read()[-2000:]
+    except OSError:
+        output = ""
+    raise SystemExit(f"nothing listens at port {wishes.port}; the relay said:\n{output}")
 
 
 def first_line(*command, environment=None):
@@ -78,22 +92,16 @@ def launch(wishes, *command, before=None, environment=None):
     return process.pid
 
 
-def await_port(wishes, pid):
-    """Waits until the relay takes connections."""
+def listens(wishes, pid):
+    """Waits until the relay takes connections; false if it ends instead."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and is_alive(pid):
         with socket.socket() as probe:
             probe.settimeout(1)
             if probe.connect_ex(("127.0.0.1", wishes.port)) == 0:
-                return
+                return True
         time.sleep(0.01)
-    kill(wishes)
-    try:
-        with open(wishes.path("output.log"), errors="replace") as log:
-            output = log.read()[-2000:]
-    except OSError:
-        output = ""
-    raise SystemExit(f"nothing listens at port {wishes.port}; the relay said:\n{output}")
+    return False
 
 
 def is_alive(pid):
