@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::clock;
 use crate::latency::Latencies;
+use crate::undo::Undo;
 
 /// Writes to find out what a sync takes.
 const SYNCS: usize = 200;
@@ -74,19 +75,17 @@ fn file_system(mounts: &str, directory: &Path) -> Option<String> {
 /// How long a write of one block takes until the device has it.
 fn sync_latency(directory: &Path) -> io::Result<Latencies> {
     let path = directory.join(format!("sync-{}", std::process::id()));
-    let result = (|| {
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).custom_flags(libc::O_DSYNC).open(&path)?;
-        let mut latencies = Latencies::default();
-        for _ in 0..SYNCS {
-            let start = clock::now();
-            file.write_all(&[1; SYNC_BYTES])?;
-            latencies.record(clock::now() - start);
-        }
-        Ok(latencies)
-    })();
-    fs::remove_file(&path).or_else(|error| if result.is_err() { Ok(()) } else { Err(error) })?;
-    result
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).custom_flags(libc::O_DSYNC).open(&path)?;
+    // A file that is left is no reason to have no card.
+    let _undo = Undo::new(move || drop(fs::remove_file(&path)));
+    let mut latencies = Latencies::default();
+    for _ in 0..SYNCS {
+        let start = clock::now();
+        file.write_all(&[1; SYNC_BYTES])?;
+        latencies.record(clock::now() - start);
+    }
+    Ok(latencies)
 }
 
 #[cfg(test)]

@@ -11,6 +11,10 @@ pub fn medians(suite: &Suite) -> String {
     for (name, value) in &suite.card {
         put(&mut text, format_args!("{name:<22}{value}\n"));
     }
+    let relays = suite.scenarios.first().map_or(&[][..], |scenario| &scenario.relays);
+    for Relay { name, version, durability, .. } in relays {
+        put(&mut text, format_args!("{name:<22}{version}, {durability}\n"));
+    }
     for scenario in &suite.scenarios {
         table(scenario, &mut text);
     }
@@ -20,7 +24,7 @@ pub fn medians(suite: &Suite) -> String {
 fn table(scenario: &Scenario, text: &mut String) {
     put(text, format_args!("\n{:<42}", scenario.name));
     for relay in &scenario.relays {
-        put(text, format_args!("{:>16}", format!("{} {}", relay.name, relay.version)));
+        put(text, format_args!("{:>16}", relay.name));
     }
     let ratios = scenario.relays.len() > 1;
     put(text, format_args!("{}\n", if ratios { "   ratio to the first" } else { "" }));
