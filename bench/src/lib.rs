@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod bits;
+pub mod book;
 pub mod clock;
 mod content;
 mod engine;
@@ -16,6 +17,7 @@ pub mod idle;
 mod latency;
 pub mod load;
 pub mod observe;
+pub mod queued;
 pub mod report;
 pub mod run;
 pub mod sink;

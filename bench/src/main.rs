@@ -6,12 +6,12 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use bench::{idle, load, observe, run, sink, sys};
+use bench::{book, idle, load, observe, queued, run, sink, sys};
 use clap::Parser;
 use serde::Serialize;
 
 use arguments::{
-    Arguments, Command, IdleArguments, LoadArguments, RunArguments, SinkArguments, TargetArguments,
+    AccountArguments, Arguments, Command, IdleArguments, LoadAlone, RunArguments, SinkAlone, TargetArguments,
 };
 
 /// The status for wrong arguments and for trouble with the machine.
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run_all(arguments),
         Command::Load(arguments) => run_load(arguments),
         Command::Sink(arguments) => run_sink(arguments),
+        Command::Account(arguments) => run_account(arguments),
         Command::Idle(arguments) => run_idle(arguments),
     });
     match done {
@@ -39,8 +40,9 @@ fn run_all(arguments: RunArguments) -> io::Result<u8> {
         sink: arguments.sink.config(),
         pids: pids(&arguments.target)?,
         quiet: arguments.quiet,
-        repeats_allowed: arguments.allow_repeats,
-        listed: arguments.list,
+        repeats_allowed: arguments.account.allow_repeats,
+        queue_command: arguments.account.queue_command,
+        listed: arguments.account.list,
         ..run::Config::default()
     };
     let mut before = (0.0, 0, 0);
@@ -66,9 +68,12 @@ fn run_all(arguments: RunArguments) -> io::Result<u8> {
     Ok(report.exit_code())
 }
 
-fn run_load(arguments: LoadArguments) -> io::Result<u8> {
-    let load = load::start(arguments.config())?;
+fn run_load(arguments: LoadAlone) -> io::Result<u8> {
+    let load = load::start(arguments.load.config())?;
     let sent = load.join()?;
+    if let Some(path) = arguments.ledger {
+        book::write(&path, &book::Side::Load(sent.promises()))?;
+    }
     let seconds = (sent.time.1 - sent.time.0) as f64 / 1e9;
     let accepted = sent.progress.accepted;
     println!(
@@ -90,13 +95,16 @@ fn run_load(arguments: LoadArguments) -> io::Result<u8> {
     Ok(if sent.stalled { 3 } else { 0 })
 }
 
-fn run_sink(arguments: SinkArguments) -> io::Result<u8> {
+fn run_sink(arguments: SinkAlone) -> io::Result<u8> {
     let farewell = sys::Farewell::expect()?;
-    let sink = sink::start(arguments.config())?;
+    let sink = sink::start(arguments.sink.config())?;
     let addresses: Vec<_> = sink.addresses().iter().map(ToString::to_string).collect();
     eprintln!("listening on {} until SIGINT or SIGTERM", addresses.join(" "));
     farewell.wait()?;
     let received = sink.join()?;
+    if let Some(path) = arguments.ledger {
+        book::write(&path, &book::Side::Sink(received.ledger.clone()))?;
+    }
     let progress = &received.progress;
     println!(
         "messages {}: delivered {}, repeated {}, altered {}, reported {}, foreign {}; refused {}; connections at most {}",
@@ -113,6 +121,17 @@ fn run_sink(arguments: SinkArguments) -> io::Result<u8> {
         println!("CPU/message  {:.1} us", received.cpu as f64 / 1000.0 / progress.messages as f64);
     }
     Ok(0)
+}
+
+fn run_account(arguments: AccountArguments) -> io::Result<u8> {
+    let terms = &arguments.terms;
+    let queued = terms.queue_command.as_deref().map(queued::ask).transpose()?;
+    let audit = book::audit(&arguments.books, queued, terms.list)?;
+    print!("{audit}");
+    if let Some(path) = arguments.json {
+        write_json(&path, &audit)?;
+    }
+    Ok(u8::from(!audit.total.holds(terms.allow_repeats)))
 }
 
 fn run_idle(arguments: IdleArguments) -> io::Result<u8> {

@@ -6,11 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
-use crate::clock;
 use crate::load::{self, Sent};
 use crate::observe::Watch;
 use crate::report::Report;
-use crate::sink;
+use crate::{clock, queued, sink};
 
 /// Time between two looks at the figures.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -32,6 +31,9 @@ pub struct Config {
     pub linger: Duration,
     /// Whether a delivery may arrive twice, as after a crash.
     pub repeats_allowed: bool,
+    /// A command for the shell that prints how many recipients are still in the target's queue, asked at the
+    /// end.
+    pub queue_command: Option<String>,
     /// How many deliveries of each kind of trouble to list.
     pub listed: usize,
 }
@@ -45,10 +47,14 @@ impl Default for Config {
             quiet: Duration::from_secs(10),
             linger: Duration::from_millis(300),
             repeats_allowed: false,
+            queue_command: None,
             listed: 20,
         }
     }
 }
+
+/// How often the target's queue is asked for while messages still arrive; the last answer is taken.
+const QUEUE_TRIES_MAX: u32 = 10;
 
 /// The figures at one moment of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +86,10 @@ pub fn run(config: Config, mut show: impl FnMut(&Moment)) -> io::Result<Report> 
     let sent = load.join()?;
     let account =
         settle(&config, &sent, &sink, |progress| timeline.look(&sent.progress, progress, &mut show));
+    let account = match &config.queue_command {
+        Some(command) => ask_queue(command, &config, &sent, &sink)?,
+        None => account,
+    };
     timeline.add(&sent.progress, &sink.progress());
     let usage = watch.map(Watch::finish).transpose()?;
     let addresses = sink.addresses().iter().map(ToString::to_string).collect();
@@ -111,6 +121,21 @@ fn settle(
             }
         }
         clock::pause(LOOK_INTERVAL);
+    }
+}
+
+/// The account with what is still queued. A message that leaves the queue between the question and the
+/// account would be counted twice or not at all, so both are repeated while anything arrives.
+fn ask_queue(command: &str, config: &Config, sent: &Sent, sink: &sink::Handle) -> io::Result<Account> {
+    let mut tries = 0;
+    loop {
+        let account = Account::new(sent, &sink.received().ledger, config.listed);
+        let messages = sink.progress().messages;
+        let queued = queued::ask(command)?;
+        tries += 1;
+        if sink.progress().messages == messages || tries == QUEUE_TRIES_MAX {
+            return Ok(account.with_queued(queued));
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 mod behaviour;
 mod driver;
+mod fate;
+mod greylist;
 mod ledger;
+mod pace;
 mod session;
 
 use std::collections::HashMap;
@@ -13,11 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 pub use behaviour::{Behaviour, Plant, parse_duration};
+pub(crate) use ledger::DELIVERIES_MAX;
 pub use ledger::{Ledger, RunReceipts};
 
 use crate::engine::{self, Engine};
 use crate::latency::Latencies;
 use driver::SinkDriver;
+use fate::Fates;
+use greylist::Greylist;
 
 /// One address to listen on.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,6 +134,8 @@ struct Shared {
     tallies: Vec<Tally>,
     /// Connections per listener: now, and the most there were.
     open: Vec<(AtomicU64, AtomicU64)>,
+    fates: Fates,
+    greylist: Greylist,
     stop: AtomicBool,
 }
 
@@ -164,7 +172,11 @@ pub fn start(mut config: Config) -> io::Result<Handle> {
     if config.listeners.is_empty() || config.threads == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a sink needs an address and a thread"));
     }
-    for (domain, _) in &mut config.domains {
+    for (domain, behaviour) in &mut config.domains {
+        if behaviour.is_of_listener() {
+            let text = format!("limit and shut are for listeners, not for {domain}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         domain.make_ascii_lowercase();
     }
     let threads = config.threads;
@@ -186,6 +198,8 @@ pub fn start(mut config: Config) -> io::Result<Handle> {
         tallies: (0..threads).map(|_| tally()).collect(),
         open: addresses.iter().map(|_| Default::default()).collect(),
         addresses,
+        fates: Fates::new(lanes),
+        greylist: Greylist::default(),
         stop: AtomicBool::new(false),
         config,
     });
