@@ -45,6 +45,15 @@ pub struct RunArguments {
     /// Nothing arriving for this long ends the run
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     pub quiet: Duration,
+    /// Control group of the target, to observe too: its path, or its name below /sys/fs/cgroup
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+    /// Observe the device that holds this path, such as the target's queue: flushes, requests and bytes
+    #[arg(long, value_name = "PATH")]
+    pub device_of: Option<PathBuf>,
+    /// Count the target's system calls with strace. It slows the target down: do it in a run of its own
+    #[arg(long)]
+    pub count_syscalls: bool,
     #[command(flatten)]
     pub account: Terms,
     /// Also write the report here, as JSON

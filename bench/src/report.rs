@@ -1,5 +1,6 @@
 //! The result of a run: for people as a table, for programs as JSON.
 
+mod cost;
 mod table;
 
 use std::collections::BTreeMap;
@@ -9,11 +10,12 @@ use serde::Serialize;
 use crate::account::Account;
 use crate::latency::Summary;
 use crate::load::{self, Failure, Sent, Spread};
-use crate::observe::Usage;
+use crate::observe::Observed;
 use crate::run::Moment;
 use crate::sink::Received;
 use crate::suite::Curve;
 use crate::{Content, identity};
+pub use cost::{Calls, Cost};
 
 /// Everything that a run found.
 #[derive(Clone, Debug, Serialize)]
@@ -103,23 +105,6 @@ pub struct Throughput {
     pub sink_connections_max: u64,
 }
 
-/// CPU time per acknowledged message, and the target's other needs.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Cost {
-    /// CPU time of the load in microseconds per message.
-    pub load_cpu: f64,
-    /// CPU time of the sink in microseconds per message.
-    pub sink_cpu: f64,
-    /// CPU time of the target in microseconds per message, if it was observed.
-    pub target_cpu: Option<f64>,
-    /// Context switches of the target per message.
-    pub target_switches: Option<f64>,
-    /// Bytes that the target caused to be written to a device, per message.
-    pub target_written: Option<f64>,
-    /// All readings of the target.
-    pub target: Option<Usage>,
-}
-
 /// One behaviour of the sink.
 #[derive(Clone, Debug, Serialize)]
 pub struct LaneReport {
@@ -147,7 +132,7 @@ impl Report {
         sinks: Vec<String>,
         (sent, received): (&Sent, &Received),
         account: Account,
-        target: Option<Usage>,
+        observed: Observed,
         repeats_allowed: bool,
         timeline: Vec<Moment>,
     ) -> Self {
@@ -171,7 +156,7 @@ impl Report {
                 .map(|(name, latency)| (name.to_string(), latency.curve()))
                 .into(),
             lanes: lanes.collect(),
-            cost: Cost::new(sent, received, target),
+            cost: Cost::new(sent, received, observed),
             failures: failures.collect(),
             sink_refusals: received.progress.refused,
             domains: received.domains.clone().into_iter().collect(),
@@ -232,21 +217,6 @@ impl Throughput {
             delivered_per_second: per_second(delivered, delivered_seconds),
             connections: sent.progress.connections,
             sink_connections_max: received.progress.open_max,
-        }
-    }
-}
-
-impl Cost {
-    fn new(sent: &Sent, received: &Received, target: Option<Usage>) -> Self {
-        let messages = sent.progress.accepted.max(1) as f64;
-        let spent = target.map(|usage| usage.spent);
-        Self {
-            load_cpu: sent.cpu as f64 / 1000.0 / messages,
-            sink_cpu: received.cpu as f64 / 1000.0 / messages,
-            target_cpu: spent.map(|spent| (spent.user + spent.system) as f64 / messages),
-            target_switches: spent.map(|spent| (spent.voluntary + spent.involuntary) as f64 / messages),
-            target_written: spent.map(|spent| spent.written as f64 / messages),
-            target,
         }
     }
 }

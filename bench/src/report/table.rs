@@ -6,6 +6,9 @@ use super::{FailureReport, Report, Settings, Verdict};
 use crate::account::{Account, Audit, Delivery};
 use crate::latency::Summary;
 
+/// System calls in the table, the most frequent ones; the JSON has all.
+const CALLS_SHOWN_MAX: usize = 20;
+
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.write_settings(f)?;
@@ -95,7 +98,6 @@ impl Report {
         let cost = &self.cost;
         write!(f, "CPU/message  load {:.1} us, sink {:.1} us", cost.load_cpu, cost.sink_cpu)?;
         if let (Some(cpu), Some(target)) = (cost.target_cpu, &cost.target) {
-            let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
             write!(f, ", target {cpu:.1} us")?;
             write!(
                 f,
@@ -108,8 +110,57 @@ impl Report {
                 cost.target_written.unwrap_or(0.0)
             )?;
         }
-        writeln!(f)
+        writeln!(f)?;
+        self.write_cgroup(f)?;
+        self.write_device(f)?;
+        self.write_calls(f)
     }
+
+    fn write_cgroup(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let cost = &self.cost;
+        let Some(group) = &cost.cgroup else { return Ok(()) };
+        let told = [
+            cost.cgroup_cpu.map(|cpu| format!("CPU {cpu:.1} us per message")),
+            group.memory.map(|bytes| format!("memory {:.1} MiB", mib(bytes))),
+            group.memory_peak.map(|bytes| format!("at most ever {:.1} MiB", mib(bytes))),
+            cost.cgroup_written.map(|bytes| format!("{bytes:.0} bytes written per message")),
+        ];
+        let told: Vec<_> = told.into_iter().flatten().collect();
+        writeln!(f, "cgroup       {}", told.join(", "))
+    }
+
+    fn write_device(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let cost = &self.cost;
+        let Some(device) = &cost.device else { return Ok(()) };
+        let flushes =
+            cost.device_flushes.map_or("flushes unknown".into(), |count| format!("{count:.4} flushes"));
+        writeln!(
+            f,
+            "device       {}: {flushes}, {:.4} write requests and {:.0} bytes written per message, by everybody",
+            device.name,
+            cost.device_writes.unwrap_or(0.0),
+            cost.device_written.unwrap_or(0.0)
+        )
+    }
+
+    fn write_calls(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(calls) = &self.cost.calls else { return Ok(()) };
+        writeln!(
+            f,
+            "system calls {:.4} per message, counted under strace: rates and times of this run do not count",
+            calls.per_message
+        )?;
+        let mut by_name: Vec<_> = calls.by_name.iter().collect();
+        by_name.sort_by(|one, other| other.1.total_cmp(one.1));
+        for (name, count) in by_name.into_iter().take(CALLS_SHOWN_MAX) {
+            writeln!(f, "  {count:9.4} {name}")?;
+        }
+        Ok(())
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0 / 1024.0
 }
 
 impl Display for Audit {
