@@ -23,7 +23,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 pub enum Command {
     /// Load, sink and account in one go
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// The load alone
     Load(LoadAlone),
     /// The sink alone, until SIGINT or SIGTERM

@@ -19,7 +19,7 @@ const TROUBLE: u8 = 2;
 
 fn main() -> ExitCode {
     let done = sys::raise_open_files().and_then(|_| match Arguments::parse().command {
-        Command::Run(arguments) => run_all(arguments),
+        Command::Run(arguments) => run_all(*arguments),
         Command::Load(arguments) => run_load(arguments),
         Command::Sink(arguments) => run_sink(arguments),
         Command::Account(arguments) => run_account(arguments),

@@ -34,7 +34,8 @@ pub struct Group {
 impl Group {
     /// What was spent since `first`; memory is as it is now.
     pub(super) fn since(&self, first: &Group) -> Group {
-        let spent = |last: Option<u64>, first| Some(last?.saturating_sub(first?));
+        // A group that had not used a device before has no figure for it in the first reading.
+        let spent = |last: Option<u64>, first: Option<u64>| Some(last?.saturating_sub(first.unwrap_or(0)));
         Group {
             cpu: spent(self.cpu, first.cpu),
             user: spent(self.user, first.user),
@@ -80,7 +81,7 @@ fn parse(file: impl Fn(&str) -> Option<String>) -> Group {
     // Groups below count too, as they do in the second version.
     let service = file("blkio.throttle.io_service_bytes_recursive");
     let service = service.or_else(|| file("blkio.throttle.io_service_bytes"));
-    let served = |name: &str| service.as_deref().map(|text| listed(text, name));
+    let served = |name: &str| service.as_deref().and_then(|text| listed(text, name));
     Group {
         cpu: of_stat("usage_usec").or_else(|| number("cpuacct.usage").map(|nanoseconds| nanoseconds / 1000)),
         user: of_stat("user_usec").or_else(|| of_ticks("user")),
@@ -99,15 +100,15 @@ fn keyed(text: &str, name: &str) -> u64 {
     values.sum()
 }
 
-/// The sum over all devices of `8:0 Read 1`.
-fn listed(text: &str, name: &str) -> u64 {
+/// The sum over all devices of `8:0 Read 1`; absent if no device is listed, as where the kernel does not count.
+fn listed(text: &str, name: &str) -> Option<u64> {
     let value = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         words.next();
         words.next().filter(|word| *word == name)?;
         words.next()?.parse::<u64>().ok()
     };
-    text.lines().filter_map(value).sum()
+    text.lines().filter_map(value).reduce(|sum, bytes| sum + bytes)
 }
 
 #[cfg(test)]
@@ -164,11 +165,13 @@ mod tests {
         assert_eq!(group(&files), expected);
         let recursive =
             [&files[..], &[("blkio.throttle.io_service_bytes_recursive", "8:0 Write 99\n")]].concat();
-        assert_eq!((group(&recursive).read, group(&recursive).written), (Some(0), Some(99)));
+        assert_eq!((group(&recursive).read, group(&recursive).written), (None, Some(99)));
     }
 
     #[test]
     fn what_is_absent_stays_absent() {
+        assert_eq!(group(&[("blkio.throttle.io_service_bytes", "Total 0\n")]), Group::default());
+        assert_eq!(group(&[("io.stat", "")]).written, Some(0));
         let only = group(&[("memory.current", "1\n"), ("memory.peak", "max\n")]);
         assert_eq!(only, Group { memory: Some(1), ..Group::default() });
         assert_eq!(only.since(&only), only);
