@@ -62,6 +62,14 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    fn greylists(&self) -> bool {
+        let of_listeners = self.listeners.iter().map(|listener| &listener.behaviour);
+        let mut all = of_listeners.chain(self.domains.iter().map(|(_, behaviour)| behaviour));
+        all.any(|behaviour| !behaviour.greylist.is_zero())
+    }
+}
+
 /// Figures while the sink runs; they only grow, except `open`.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
@@ -135,7 +143,8 @@ struct Shared {
     /// Connections per listener: now, and the most there were.
     open: Vec<(AtomicU64, AtomicU64)>,
     fates: Fates,
-    greylist: Greylist,
+    /// `None` if nobody greylists.
+    greylist: Option<Greylist>,
     stop: AtomicBool,
 }
 
@@ -199,7 +208,7 @@ pub fn start(mut config: Config) -> io::Result<Handle> {
         open: addresses.iter().map(|_| Default::default()).collect(),
         addresses,
         fates: Fates::new(lanes),
-        greylist: Greylist::default(),
+        greylist: config.greylists().then(Greylist::default),
         stop: AtomicBool::new(false),
         config,
     });

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::fate::{Blow, attempt};
 use super::session::{Recipient, Session};
-use super::{Behaviour, Plant, Shared, Tally};
+use super::{Behaviour, Plant, Shared, Tally, greylist};
 use crate::clock::{self, MILLISECOND};
 use crate::engine::{Driver, Ending, Flow, Turn};
 use crate::identity::{Arrival, Stamp, examine};
@@ -149,11 +149,16 @@ impl Desk {
         }
     }
 
+    /// What the greylist knows a client and its sender by; 0 without one.
+    pub(super) fn origin(&self, client: IpAddr, sender: &[u8]) -> u64 {
+        self.shared.greylist.as_ref().map_or(0, |_| greylist::origin(client, sender))
+    }
+
     /// Whether a recipient has to come again because it is new; the longest wait of these lanes applies.
     pub(super) fn is_grey(&self, origin: u64, recipient: &[u8], lanes: [usize; 2]) -> bool {
-        let wait = lanes.map(|lane| self.behaviour(lane).greylist);
-        let wait = wait[0].max(wait[1]);
-        let grey = !wait.is_zero() && self.shared.greylist.refuses(origin, recipient, wait);
+        let Some(greylist) = &self.shared.greylist else { return false };
+        let wait = lanes.map(|lane| self.behaviour(lane).greylist).into_iter().max().unwrap_or_default();
+        let grey = !wait.is_zero() && greylist.refuses(origin, recipient, wait);
         if grey {
             self.count_refusal();
         }

@@ -6,7 +6,6 @@ use memchr::{memchr, memmem, memrchr};
 
 use super::driver::Desk;
 use super::fate::Blow;
-use super::greylist;
 use super::pace::Pace;
 use crate::clock;
 use crate::engine::Flow;
@@ -227,7 +226,7 @@ impl Session {
         if self.announced > desk.message_bytes_max() {
             return BIG;
         }
-        self.origin = greylist::origin(self.client, sender);
+        self.origin = desk.origin(self.client, sender);
         self.state = State::Envelope(Vec::new());
         OK
     }
