@@ -24,11 +24,13 @@ pub struct Arguments {
 #[derive(Subcommand)]
 pub enum Command {
     /// Load, sink and account in one go
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// The load alone
-    Load(LoadArguments),
+    Load(LoadAlone),
     /// The sink alone, until SIGINT or SIGTERM
-    Sink(SinkArguments),
+    Sink(SinkAlone),
+    /// The account of loads and sinks that ran elsewhere, from their books
+    Account(AccountArguments),
     /// Opens idle connections and measures the target's memory
     Idle(IdleArguments),
     /// Plays named scenarios with several relays in turn
@@ -46,13 +48,63 @@ pub struct RunArguments {
     /// Nothing arriving for this long ends the run
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     pub quiet: Duration,
+    /// Control group of the target, to observe too: its path, or its name below /sys/fs/cgroup
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+    /// Observe the device that holds this path, such as the target's queue: flushes, requests and bytes
+    #[arg(long, value_name = "PATH")]
+    pub device_of: Option<PathBuf>,
+    /// Count the target's system calls with strace. It slows the target down: do it in a run of its own
+    #[arg(long)]
+    pub count_syscalls: bool,
+    #[command(flatten)]
+    pub account: Terms,
+    /// Also write the report here, as JSON
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// What an account is drawn up by.
+#[derive(Args)]
+pub struct Terms {
     /// Deliveries may arrive twice, as after a crash of the target
     #[arg(long)]
     pub allow_repeats: bool,
     /// How many deliveries of each kind of trouble to list
     #[arg(long, default_value_t = 20)]
     pub list: usize,
-    /// Also write the report here, as JSON
+    /// Run this at the end, in a shell: it has to print how many recipients are still in the target's queue.
+    /// So many of those missing do not count as lost
+    #[arg(long, value_name = "COMMAND")]
+    pub queue_command: Option<String>,
+}
+
+#[derive(Args)]
+pub struct LoadAlone {
+    #[command(flatten)]
+    pub load: LoadArguments,
+    /// Write here what was acknowledged, for `mtad-bench account`
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct SinkAlone {
+    #[command(flatten)]
+    pub sink: SinkArguments,
+    /// Write here what was received, for `mtad-bench account`
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct AccountArguments {
+    /// What all loads and all sinks wrote with --ledger, in any order
+    #[arg(required = true, value_name = "FILE")]
+    pub books: Vec<PathBuf>,
+    #[command(flatten)]
+    pub terms: Terms,
+    /// Also write the account here, as JSON
     #[arg(long)]
     pub json: Option<PathBuf>,
 }
@@ -117,11 +169,27 @@ pub struct LoadArguments {
 
 #[derive(Args)]
 pub struct SinkArguments {
-    /// Where to receive, HOST:PORT or HOST:PORT=BEHAVIOUR, several separated by commas. BEHAVIOUR is like
-    /// delay:10s+temp:5+perm:1+drop:0.5+limit:20 (percentages of recipients or messages; limit: connections)
-    #[arg(long = "sink", required = true, value_delimiter = ',', value_parser = listener)]
+    /// Where to receive, HOST:PORT or HOST:PORT=BEHAVIOUR, several separated by commas
+    ///
+    /// BEHAVIOUR is one or more of these, joined by +:
+    ///   delay:DURATION      pause before every reply
+    ///   trickle:DURATION    pause between any two bytes of a reply
+    ///   temp:PERCENT        recipients refused with 451
+    ///   perm:PERCENT        recipients refused with 550
+    ///   greylist:DURATION   451 for as long, from the first time that a client network asks for this
+    ///                       recipient with this sender
+    ///   slow-read:BYTES/s   contents read at this rate, so that the client's socket fills up
+    ///   cut:PERCENT         connections closed in the middle of a content, which is not taken
+    ///   drop:PERCENT        connections closed after the final dot without a reply, the message not taken
+    ///   reset:PERCENT       the same with a TCP reset
+    ///   limit:N             421 to connections above N at a time (for listeners only)
+    ///   shut:N              421 to the MAIL after N messages on a connection (for listeners only)
+    /// Who is hit by a share in percent depends on the number of the message and of the attempt only, so that
+    /// runs repeat and a later attempt may succeed; recipients are hit in the order in which they come.
+    #[arg(long = "sink", required = true, value_delimiter = ',', value_parser = listener, verbatim_doc_comment)]
     pub listeners: Vec<Listener>,
-    /// Behaviour towards a recipient domain, DOMAIN=BEHAVIOUR, several separated by commas
+    /// Behaviour towards a recipient domain, DOMAIN=BEHAVIOUR, several separated by commas: shares apply in
+    /// place of the listener's or the higher of both (cut, drop, reset), the slower of both applies
     #[arg(long = "domain", value_delimiter = ',', value_parser = domain)]
     pub behaviours: Vec<(String, Behaviour)>,
     /// Threads of the sink

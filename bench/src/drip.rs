@@ -1,7 +1,7 @@
 //! Clients that hold connections for as long as they are let, saying next to nothing: NOOP, byte by byte.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
@@ -105,7 +105,7 @@ impl DripDriver {
 impl Driver for DripDriver {
     type Session = Drip;
 
-    fn accepted(&mut self, _: usize, _: &mut Vec<u8>) -> (Drip, Flow) {
+    fn accepted(&mut self, _: usize, _: IpAddr, _: &mut Vec<u8>) -> (Drip, Flow) {
         unreachable!("slow clients have no listener")
     }
 

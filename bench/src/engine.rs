@@ -17,7 +17,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::clock;
 use crate::sys::Alarm;
@@ -28,6 +28,8 @@ const INPUT_BYTES: usize = 256 * 1024;
 const EVENTS_MAX: usize = 1024;
 /// Connections waiting to be accepted; the kernel clips it to its own bound.
 const BACKLOG_MAX: i32 = 8192;
+/// Receive buffer of a connection that is read in small pieces, so that its peer feels it.
+const NARROW_BYTES: usize = 16 * 1024;
 /// Longest sleep, so that a request to stop is noticed.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
 
@@ -45,6 +47,8 @@ pub(crate) enum Flow {
     Finish,
     /// Close at once.
     Abort,
+    /// Close at once with a reset (RST) in place of the orderly end.
+    Reset,
 }
 
 /// Why a connection ended.
@@ -74,10 +78,15 @@ pub(crate) enum Turn<S> {
 pub(crate) trait Driver {
     /// What belongs to one connection.
     type Session;
-    /// A connection came in on listener number `listener`.
-    fn accepted(&mut self, listener: usize, out: &mut Vec<u8>) -> (Self::Session, Flow);
+    /// A connection from `client` came in on listener number `listener`.
+    fn accepted(&mut self, listener: usize, client: IpAddr, out: &mut Vec<u8>) -> (Self::Session, Flow);
     /// A connection that a [`Turn::Open`] asked for is established.
     fn connected(&mut self, _session: &mut Self::Session) {}
+    /// How much to read at once if not all that there is; the receive buffer of the connection is then narrow
+    /// from there on.
+    fn piece(&self, _session: &Self::Session) -> Option<usize> {
+        None
+    }
     /// Takes what it can of `input` and says how much; the rest comes again with more behind it.
     fn input(&mut self, session: &mut Self::Session, input: &[u8], out: &mut Vec<u8>) -> (usize, Flow);
     /// The time of a [`Flow::Wait`] has come.
@@ -253,7 +262,7 @@ impl<D: Driver> Engine<D> {
     fn accept(&mut self, index: usize) {
         loop {
             match self.listeners[index].accept() {
-                Ok((stream, _)) => self.welcome(index, stream),
+                Ok((stream, client)) => self.welcome(index, client.ip(), stream),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
@@ -267,8 +276,8 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn welcome(&mut self, index: usize, stream: TcpStream) {
-        let (session, flow) = self.driver.accepted(index, &mut self.out);
+    fn welcome(&mut self, index: usize, client: IpAddr, stream: TcpStream) {
+        let (session, flow) = self.driver.accepted(index, client, &mut self.out);
         match self.insert(stream, session, Link::Open) {
             Some(key) => {
                 let advance = self.settle(key, flow);
@@ -351,11 +360,19 @@ impl<D: Driver> Engine<D> {
         if !connection.readable {
             return Advance::Parked;
         }
-        match connection.stream.read(&mut self.input) {
+        let room = match self.driver.piece(&connection.session) {
+            Some(bytes) => {
+                // Refused by no kernel; without it the peer would only feel it later.
+                let _ = SockRef::from(&connection.stream).set_recv_buffer_size(NARROW_BYTES);
+                bytes.clamp(1, INPUT_BYTES)
+            }
+            None => INPUT_BYTES,
+        };
+        match connection.stream.read(&mut self.input[..room]) {
             Ok(0) => Advance::Closed(Ending::Theirs),
             Ok(count) => {
                 // With edge-triggered events a short read means that the socket is empty.
-                connection.readable = count == self.input.len() || connection.peer_done;
+                connection.readable = count == room || connection.peer_done;
                 self.feed(key, count)
             }
             Err(error) => match error.kind() {
@@ -394,6 +411,11 @@ impl<D: Driver> Engine<D> {
         let Some(connection) = self.connections.get_mut(key) else { return Advance::Parked };
         match flow {
             Flow::Abort => return Advance::Closed(Ending::Ours),
+            Flow::Reset => {
+                // With no time to linger, what follows from closing is a reset.
+                let _ = SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO));
+                return Advance::Closed(Ending::Ours);
+            }
             Flow::Finish => connection.link = Link::Finishing,
             Flow::Wait(until) => {
                 connection.link = Link::Waiting;

@@ -1,7 +1,7 @@
 //! Idle connections: what each of them costs the server in memory.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -115,7 +115,7 @@ struct IdleDriver {
 impl Driver for IdleDriver {
     type Session = Idler;
 
-    fn accepted(&mut self, _: usize, _: &mut Vec<u8>) -> (Idler, Flow) {
+    fn accepted(&mut self, _: usize, _: IpAddr, _: &mut Vec<u8>) -> (Idler, Flow) {
         unreachable!("idle connections have no listener")
     }
 

@@ -10,6 +10,7 @@
 pub mod account;
 pub mod adapter;
 pub mod bits;
+pub mod book;
 pub mod card;
 pub mod clock;
 mod content;
@@ -22,6 +23,7 @@ mod latency;
 pub mod load;
 pub mod medians;
 pub mod observe;
+pub mod queued;
 pub mod report;
 pub mod run;
 pub mod scenario;

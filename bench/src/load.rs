@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bits::{Bits, SharedBits};
 use crate::clock;
@@ -212,6 +212,42 @@ pub struct Sent {
     pub time: (u64, u64),
     /// The load gave up because nothing was acknowledged any more.
     pub stalled: bool,
+}
+
+/// What an account needs to know of a load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Promises {
+    /// The mark of its messages.
+    pub run: u32,
+    /// How many messages it was to send.
+    pub messages: u32,
+    /// Recipients per message. Recipient k of message s is number `s * recipients + k` in the sets below.
+    pub recipients: u16,
+    /// Deliveries that the server took responsibility for.
+    pub acknowledged: Bits,
+    /// Deliveries that it may have.
+    pub in_doubt: Bits,
+}
+
+impl Promises {
+    /// Whether the sets name only deliveries that there can be.
+    pub(crate) fn is_sound(&self) -> bool {
+        let asked = u64::from(self.messages) * u64::from(self.recipients);
+        self.recipients > 0 && self.acknowledged.end() <= asked && self.in_doubt.end() <= asked
+    }
+}
+
+impl Sent {
+    /// The part of it that an account needs.
+    pub fn promises(&self) -> Promises {
+        Promises {
+            run: self.run,
+            messages: self.messages,
+            recipients: self.recipients,
+            acknowledged: self.acknowledged.clone(),
+            in_doubt: self.in_doubt.clone(),
+        }
+    }
 }
 
 /// A running load.

@@ -10,12 +10,12 @@ use bench::adapter::Adapter;
 use bench::medians::medians;
 use bench::scenario::{self, Scenario};
 use bench::series::{self, News, Plan};
-use bench::{idle, load, observe, run, sink, sys, undo};
+use bench::{book, idle, load, observe, queued, run, sink, sys, undo};
 use clap::Parser;
 use serde::Serialize;
 
 use arguments::{
-    Arguments, Command, IdleArguments, LoadArguments, RunArguments, SinkArguments, SuiteArguments,
+    AccountArguments, Arguments, Command, IdleArguments, LoadAlone, RunArguments, SinkAlone, SuiteArguments,
     TargetArguments,
 };
 
@@ -24,9 +24,10 @@ const TROUBLE: u8 = 2;
 
 fn main() -> ExitCode {
     let done = sys::raise_open_files().and_then(|_| match Arguments::parse().command {
-        Command::Run(arguments) => run_all(arguments),
+        Command::Run(arguments) => run_all(*arguments),
         Command::Load(arguments) => run_load(arguments),
         Command::Sink(arguments) => run_sink(arguments),
+        Command::Account(arguments) => run_account(arguments),
         Command::Idle(arguments) => run_idle(arguments),
         Command::Suite(arguments) => run_suite(arguments),
     });
@@ -44,9 +45,13 @@ fn run_all(arguments: RunArguments) -> io::Result<u8> {
         load: arguments.load.config(),
         sink: arguments.sink.config(),
         pids: pids(&arguments.target)?,
+        cgroup: arguments.cgroup,
+        device_of: arguments.device_of,
+        count_calls: arguments.count_syscalls,
         quiet: arguments.quiet,
-        repeats_allowed: arguments.allow_repeats,
-        listed: arguments.list,
+        repeats_allowed: arguments.account.allow_repeats,
+        queue_command: arguments.account.queue_command,
+        listed: arguments.account.list,
         ..run::Config::default()
     };
     let mut before = (0.0, 0, 0);
@@ -72,9 +77,12 @@ fn run_all(arguments: RunArguments) -> io::Result<u8> {
     Ok(report.exit_code())
 }
 
-fn run_load(arguments: LoadArguments) -> io::Result<u8> {
-    let load = load::start(arguments.config())?;
+fn run_load(arguments: LoadAlone) -> io::Result<u8> {
+    let load = load::start(arguments.load.config())?;
     let sent = load.join()?;
+    if let Some(path) = arguments.ledger {
+        book::write(&path, &book::Side::Load(sent.promises()))?;
+    }
     let seconds = (sent.time.1 - sent.time.0) as f64 / 1e9;
     let accepted = sent.progress.accepted;
     println!(
@@ -96,13 +104,16 @@ fn run_load(arguments: LoadArguments) -> io::Result<u8> {
     Ok(if sent.stalled { 3 } else { 0 })
 }
 
-fn run_sink(arguments: SinkArguments) -> io::Result<u8> {
+fn run_sink(arguments: SinkAlone) -> io::Result<u8> {
     let farewell = sys::Farewell::expect()?;
-    let sink = sink::start(arguments.config())?;
+    let sink = sink::start(arguments.sink.config())?;
     let addresses: Vec<_> = sink.addresses().iter().map(ToString::to_string).collect();
     eprintln!("listening on {} until SIGINT or SIGTERM", addresses.join(" "));
     farewell.wait()?;
     let received = sink.join()?;
+    if let Some(path) = arguments.ledger {
+        book::write(&path, &book::Side::Sink(received.ledger.clone()))?;
+    }
     let progress = &received.progress;
     println!(
         "messages {}: delivered {}, repeated {}, altered {}, reported {}, foreign {}; refused {}; connections at most {}",
@@ -119,6 +130,17 @@ fn run_sink(arguments: SinkArguments) -> io::Result<u8> {
         println!("CPU/message  {:.1} us", received.cpu as f64 / 1000.0 / progress.messages as f64);
     }
     Ok(0)
+}
+
+fn run_account(arguments: AccountArguments) -> io::Result<u8> {
+    let terms = &arguments.terms;
+    let queued = terms.queue_command.as_deref().map(queued::ask).transpose()?;
+    let audit = book::audit(&arguments.books, queued, terms.list)?;
+    print!("{audit}");
+    if let Some(path) = arguments.json {
+        write_json(&path, &audit)?;
+    }
+    Ok(u8::from(!audit.total.holds(terms.allow_repeats)))
 }
 
 fn run_idle(arguments: IdleArguments) -> io::Result<u8> {

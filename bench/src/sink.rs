@@ -2,7 +2,10 @@
 
 mod behaviour;
 mod driver;
+mod fate;
+mod greylist;
 mod ledger;
+mod pace;
 mod session;
 
 use std::collections::HashMap;
@@ -13,11 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 pub use behaviour::{Behaviour, Plant, parse_duration};
+pub(crate) use ledger::DELIVERIES_MAX;
 pub use ledger::{Ledger, RunReceipts};
 
 use crate::engine::{self, Engine};
 use crate::latency::Latencies;
 use driver::SinkDriver;
+use fate::Fates;
+use greylist::Greylist;
 
 /// One address to listen on.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +59,14 @@ impl Default for Config {
             message_bytes_max: 128 * 1024 * 1024,
             plant: None,
         }
+    }
+}
+
+impl Config {
+    fn greylists(&self) -> bool {
+        let of_listeners = self.listeners.iter().map(|listener| &listener.behaviour);
+        let mut all = of_listeners.chain(self.domains.iter().map(|(_, behaviour)| behaviour));
+        all.any(|behaviour| !behaviour.greylist.is_zero())
     }
 }
 
@@ -128,6 +142,9 @@ struct Shared {
     tallies: Vec<Tally>,
     /// Connections per listener: now, and the most there were.
     open: Vec<(AtomicU64, AtomicU64)>,
+    fates: Fates,
+    /// `None` if nobody greylists.
+    greylist: Option<Greylist>,
     stop: AtomicBool,
     paused: AtomicBool,
     /// CPU time of the threads in nanoseconds that does not count.
@@ -167,7 +184,11 @@ pub fn start(mut config: Config) -> io::Result<Handle> {
     if config.listeners.is_empty() || config.threads == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a sink needs an address and a thread"));
     }
-    for (domain, _) in &mut config.domains {
+    for (domain, behaviour) in &mut config.domains {
+        if behaviour.is_of_listener() {
+            let text = format!("limit and shut are for listeners, not for {domain}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         domain.make_ascii_lowercase();
     }
     let threads = config.threads;
@@ -189,6 +210,8 @@ pub fn start(mut config: Config) -> io::Result<Handle> {
         tallies: (0..threads).map(|_| tally()).collect(),
         open: addresses.iter().map(|_| Default::default()).collect(),
         addresses,
+        fates: Fates::new(lanes),
+        greylist: config.greylists().then(Greylist::default),
         stop: AtomicBool::new(false),
         paused: AtomicBool::new(false),
         cpu_before: AtomicU64::new(0),
@@ -270,6 +293,10 @@ impl Shared {
         }
         for (open, most) in &self.open {
             most.store(open.load(Relaxed), Relaxed);
+        }
+        self.fates.forget();
+        if let Some(greylist) = &self.greylist {
+            greylist.forget();
         }
         self.cpu_before.store(self.cpu(), Relaxed);
     }

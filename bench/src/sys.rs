@@ -26,6 +26,13 @@ pub(crate) fn thread_cpu() -> u64 {
     if failed { 0 } else { (time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64 }
 }
 
+/// Sends SIGINT to a process that the caller started and has not waited for, so that the number is its own.
+pub(crate) fn interrupt(pid: u32) {
+    let Ok(pid) = libc::pid_t::try_from(pid) else { return };
+    // SAFETY: kill takes no pointer.
+    unsafe { libc::kill(pid, libc::SIGINT) };
+}
+
 /// Clock ticks per second, the unit of CPU time in /proc/PID/stat.
 pub(crate) fn ticks_per_second() -> u64 {
     // SAFETY: sysconf takes no pointer.

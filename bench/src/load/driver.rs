@@ -76,7 +76,7 @@ pub(crate) fn loopback(index: usize) -> IpAddr {
 impl Driver for LoadDriver {
     type Session = Client;
 
-    fn accepted(&mut self, _: usize, _: &mut Vec<u8>) -> (Client, Flow) {
+    fn accepted(&mut self, _: usize, _: IpAddr, _: &mut Vec<u8>) -> (Client, Flow) {
         unreachable!("a load has no listeners")
     }
 

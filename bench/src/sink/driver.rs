@@ -1,21 +1,23 @@
 //! What the sessions of one thread of a sink share, and their place in the event loop.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use fastrand::Rng;
-
+use super::fate::{Blow, attempt};
 use super::session::{Recipient, Session};
-use super::{Behaviour, Plant, Shared, Tally};
+use super::{Behaviour, Plant, Shared, Tally, greylist};
 use crate::clock::{self, MILLISECOND};
 use crate::engine::{Driver, Ending, Flow, Turn};
-use crate::identity::{Arrival, examine};
+use crate::identity::{Arrival, Stamp, examine};
 use crate::sys;
 use crate::transparency::unstuff;
 
 /// Recipient domains counted apart; further ones are counted together.
 const DOMAINS_MAX: usize = 1 << 16;
+/// Bytes in which the stamp of a message is looked for to decide its fate.
+const HEADERS_BYTES_MAX: usize = 64 * 1024;
 /// How often CPU time is read, in nanoseconds.
 const CHECK_INTERVAL: u64 = 50 * MILLISECOND;
 /// How often a connection to a paused sink looks whether it goes on, in nanoseconds.
@@ -25,7 +27,6 @@ const PAUSE_INTERVAL: u64 = 10 * MILLISECOND;
 pub(super) struct Desk {
     shared: Arc<Shared>,
     index: usize,
-    rng: Rng,
     offers: Vec<u8>,
     /// Places in the list of domains, which starts with those that have a behaviour of their own.
     domains: HashMap<Box<[u8]>, usize>,
@@ -40,14 +41,8 @@ impl Desk {
             "250-sink.example\r\n250-PIPELINING\r\n250-SIZE {bytes}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
              250 ENHANCEDSTATUSCODES\r\n"
         );
-        let mut desk = Self {
-            index,
-            rng: Rng::with_seed(index as u64),
-            offers: offers.into_bytes(),
-            domains: HashMap::new(),
-            scratch: Vec::new(),
-            shared,
-        };
+        let mut desk =
+            Self { index, offers: offers.into_bytes(), domains: HashMap::new(), scratch: Vec::new(), shared };
         for (name, _) in &desk.shared.clone().config.domains {
             desk.domain(name.as_bytes());
         }
@@ -102,13 +97,74 @@ impl Desk {
         }
     }
 
-    /// Whether something that happens in `percent` of all cases happens now; it counts as a refusal.
-    pub(super) fn chance(&mut self, percent: f64) -> bool {
-        let happens = percent > 0.0 && self.rng.f64() * 100.0 < percent;
-        if happens {
-            self.tally().refused.fetch_add(1, Relaxed);
+    /// Counts something refused or dropped on purpose.
+    pub(super) fn count_refusal(&self) {
+        self.tally().refused.fetch_add(1, Relaxed);
+    }
+
+    /// Whether the next recipient of this lane is struck.
+    pub(super) fn strikes_next(&self, blow: Blow, lane: usize) -> bool {
+        let struck = self.shared.fates.strikes_next(blow, lane, self.percent(blow, lane));
+        if struck {
+            self.count_refusal();
         }
-        happens
+        struck
+    }
+
+    /// Whether a message is struck, by the highest share among its recipients' lanes and the listener's.
+    /// `None` if it is too early to say: its stamp has not come yet and more of it will.
+    pub(super) fn strikes_content(
+        &self,
+        blow: Blow,
+        content: &[u8],
+        whole: bool,
+        recipients: &[Recipient],
+        listener: usize,
+    ) -> Option<bool> {
+        let lanes = recipients.iter().map(|recipient| recipient.lane).chain([listener]);
+        let percent = lanes.map(|lane| self.percent(blow, lane)).fold(0.0, f64::max);
+        if percent <= 0.0 {
+            return Some(false);
+        }
+        let first = recipients.first().and_then(|recipient| recipient.number);
+        let struck = match Stamp::find(&content[..content.len().min(HEADERS_BYTES_MAX)]) {
+            Some(stamp) => self.shared.fates.strikes(blow, attempt(&stamp, first), percent),
+            None if whole || content.len() >= HEADERS_BYTES_MAX => {
+                self.shared.fates.strikes_next(blow, listener, percent)
+            }
+            None => return None,
+        };
+        if struck {
+            self.count_refusal();
+        }
+        Some(struck)
+    }
+
+    fn percent(&self, blow: Blow, lane: usize) -> f64 {
+        let behaviour = self.behaviour(lane);
+        match blow {
+            Blow::Temporary => behaviour.temporary_percent,
+            Blow::Permanent => behaviour.permanent_percent,
+            Blow::Cut => behaviour.cut_percent,
+            Blow::Drop => behaviour.drop_percent,
+            Blow::Reset => behaviour.reset_percent,
+        }
+    }
+
+    /// What the greylist knows a client and its sender by; 0 without one.
+    pub(super) fn origin(&self, client: IpAddr, sender: &[u8]) -> u64 {
+        self.shared.greylist.as_ref().map_or(0, |_| greylist::origin(client, sender))
+    }
+
+    /// Whether a recipient has to come again because it is new; the longest wait of these lanes applies.
+    pub(super) fn is_grey(&self, origin: u64, recipient: &[u8], lanes: [usize; 2]) -> bool {
+        let Some(greylist) = &self.shared.greylist else { return false };
+        let wait = lanes.map(|lane| self.behaviour(lane).greylist).into_iter().max().unwrap_or_default();
+        let grey = !wait.is_zero() && greylist.refuses(origin, recipient, wait);
+        if grey {
+            self.count_refusal();
+        }
+        grey
     }
 
     /// Verifies and counts a message.
@@ -188,7 +244,7 @@ impl SinkDriver {
 impl Driver for SinkDriver {
     type Session = Session;
 
-    fn accepted(&mut self, listener: usize, out: &mut Vec<u8>) -> (Session, Flow) {
+    fn accepted(&mut self, listener: usize, client: IpAddr, out: &mut Vec<u8>) -> (Session, Flow) {
         let (open, most) = &self.desk.shared.open[listener];
         let now = open.fetch_add(1, Relaxed) + 1;
         let limit = self.desk.behaviour(listener).connections_max;
@@ -198,10 +254,13 @@ impl Driver for SinkDriver {
         } else {
             most.fetch_max(now, Relaxed);
         }
-        if let Some(flow) = self.paused() {
-            return (Session::waiting(listener, &self.desk), flow);
-        }
-        Session::new(listener, full, &self.desk, out)
+        let mut session = Session::new(listener, client, full, &self.desk);
+        let flow = self.paused().unwrap_or_else(|| session.greet(&self.desk, out));
+        (session, flow)
+    }
+
+    fn piece(&self, session: &Session) -> Option<usize> {
+        session.piece()
     }
 
     fn input(&mut self, session: &mut Session, input: &[u8], out: &mut Vec<u8>) -> (usize, Flow) {

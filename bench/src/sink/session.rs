@@ -1,10 +1,12 @@
 //! One SMTP connection of the sink: commands and contents in, replies out.
 
-use std::time::Duration;
+use std::net::IpAddr;
 
 use memchr::{memchr, memmem, memrchr};
 
 use super::driver::Desk;
+use super::fate::Blow;
+use super::pace::Pace;
 use crate::clock;
 use crate::engine::Flow;
 use crate::identity::recipient_number;
@@ -18,11 +20,22 @@ const RECIPIENTS_MAX: usize = 10_000;
 pub(super) struct Session {
     /// Which listener it came in on.
     pub(super) listener: usize,
+    client: IpAddr,
     state: State,
-    /// Pause before the next reply: the listener's, or the longest among the domains of the envelope.
-    delay: Duration,
-    /// The reply that a delay holds back.
-    held: Option<Reply>,
+    /// The listener's, slowed by the domains of the envelope.
+    pace: Pace,
+    /// The reply that a pause holds back, and how much of it is said.
+    held: Option<(Reply, usize)>,
+    /// Client network and sender of the envelope, for the greylist.
+    origin: u64,
+    /// The size that MAIL announced.
+    announced: usize,
+    /// Bytes of the content whose time to be read is over.
+    paid: usize,
+    /// It is settled that the content is not cut.
+    uncut: bool,
+    /// Messages whose final dot was seen on this connection.
+    messages: u64,
 }
 
 enum State {
@@ -80,6 +93,7 @@ const OK: Reply = say("250 2.0.0 Ok\r\n");
 const BYE: Reply = leave("221 2.0.0 Bye\r\n");
 const GO_ON: Reply = say("354 End data with <CR><LF>.<CR><LF>\r\n");
 const TEMPORARY: Reply = say("451 4.3.0 Refused for now, as configured\r\n");
+const GREY: Reply = say("451 4.7.1 Greylisted, as configured\r\n");
 const PERMANENT: Reply = say("550 5.1.1 Refused, as configured\r\n");
 const CROWD: Reply = say("452 4.5.3 Too many recipients\r\n");
 const DISORDER: Reply = say("503 5.5.1 Not in this order\r\n");
@@ -88,20 +102,35 @@ const SYNTAX: Reply = say("501 5.5.4 An address in angle brackets is needed\r\n"
 const BIG: Reply = say("552 5.3.4 Too big\r\n");
 const ENDLESS_CONTENT: Reply = leave("552 5.3.4 Too big\r\n");
 const ENDLESS_LINE: Reply = leave("500 5.5.6 Line too long\r\n");
+const SHUT: Reply = leave("421 4.7.0 Enough messages on this connection\r\n");
+const RESET: Reply = Reply { text: Text::Fixed(""), then: Flow::Reset };
 const DROPPED: Reply = Reply { text: Text::Fixed(""), then: Flow::Abort };
 
 impl Session {
-    pub(super) fn new(listener: usize, full: bool, desk: &Desk, out: &mut Vec<u8>) -> (Self, Flow) {
-        let delay = desk.behaviour(listener).delay;
-        let mut session = Self { listener, state: State::Idle, delay, held: None };
-        let flow = session.answer(if full { FULL } else { GREETING }, desk, out);
-        (session, flow)
+    /// A session whose greeting is due.
+    pub(super) fn new(listener: usize, client: IpAddr, full: bool, desk: &Desk) -> Self {
+        Self {
+            listener,
+            client,
+            state: State::Idle,
+            pace: Pace::of(desk.behaviour(listener)),
+            held: Some((if full { FULL } else { GREETING }, 0)),
+            origin: 0,
+            announced: 0,
+            paid: 0,
+            uncut: false,
+            messages: 0,
+        }
     }
 
-    /// A session that gets its greeting when it is woken.
-    pub(super) fn waiting(listener: usize, desk: &Desk) -> Self {
-        let delay = desk.behaviour(listener).delay;
-        Self { listener, state: State::Idle, delay, held: Some(GREETING) }
+    /// Says what is due as if it had just become so.
+    pub(super) fn greet(&mut self, desk: &Desk, out: &mut Vec<u8>) -> Flow {
+        self.held.take().map_or(Flow::Read, |(greeting, _)| self.answer(greeting, desk, out))
+    }
+
+    /// How much to read at once if not all that there is.
+    pub(super) fn piece(&self) -> Option<usize> {
+        matches!(self.state, State::Content(..)).then(|| self.pace.piece()).flatten()
     }
 
     pub(super) fn input(&mut self, input: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> (usize, Flow) {
@@ -109,7 +138,10 @@ impl Session {
         loop {
             let rest = &input[used..];
             let done = match &self.state {
-                State::Content(..) => self.content(rest, desk),
+                State::Content(..) => match self.pace.rest(rest.len(), &mut self.paid) {
+                    Some(until) => return (used, Flow::Wait(until)),
+                    None => self.content(rest, desk),
+                },
                 _ => self.command(rest, desk),
             };
             let Some((taken, reply)) = done else { return (used, Flow::Read) };
@@ -122,19 +154,33 @@ impl Session {
     }
 
     pub(super) fn woken(&mut self, desk: &Desk, out: &mut Vec<u8>) -> Flow {
-        self.held.take().map_or(Flow::Read, |reply| reply.write(desk, out))
+        self.held.take().map_or(Flow::Read, |(reply, said)| self.say(reply, said, desk, out))
     }
 
     fn answer(&mut self, reply: Reply, desk: &Desk, out: &mut Vec<u8>) -> Flow {
-        let delay = self.delay;
-        if matches!(self.state, State::Idle) {
-            self.delay = desk.behaviour(self.listener).delay;
+        let delay = self.pace.delay;
+        if delay.is_zero() || matches!(reply.then, Flow::Abort | Flow::Reset) {
+            return self.say(reply, 0, desk, out);
         }
-        if delay.is_zero() || reply.then == Flow::Abort {
-            return reply.write(desk, out);
-        }
-        self.held = Some(reply);
+        self.held = Some((reply, 0));
         Flow::Wait(clock::now() + clock::nanoseconds(delay))
+    }
+
+    /// Says what is left of a reply, at once or its next byte, and does then what the reply demands.
+    fn say(&mut self, reply: Reply, said: usize, desk: &Desk, out: &mut Vec<u8>) -> Flow {
+        let left = &reply.bytes(desk)[said..];
+        let trickle = self.pace.trickle;
+        if !trickle.is_zero() && left.len() > 1 {
+            out.push(left[0]);
+            self.held = Some((reply, said + 1));
+            return Flow::Wait(clock::now() + clock::nanoseconds(trickle));
+        }
+        out.extend_from_slice(left);
+        // What an envelope made slower ends with the last reply to it.
+        if matches!(self.state, State::Idle) {
+            self.pace = Pace::of(desk.behaviour(self.listener));
+        }
+        reply.then
     }
 
     /// Takes one command line, if it is complete, and answers it.
@@ -168,12 +214,17 @@ impl Session {
         if !matches!(self.state, State::Idle) {
             return DISORDER;
         }
-        if address(line).is_none() {
-            return SYNTAX;
+        let messages_max = desk.behaviour(self.listener).messages_max;
+        if messages_max != 0 && self.messages >= messages_max {
+            desk.count_refusal();
+            return SHUT;
         }
-        if declared_size(line).is_some_and(|bytes| bytes > desk.message_bytes_max()) {
+        let Some(sender) = address(line) else { return SYNTAX };
+        self.announced = declared_size(line).unwrap_or(0);
+        if self.announced > desk.message_bytes_max() {
             return BIG;
         }
+        self.origin = desk.origin(self.client, sender);
         self.state = State::Envelope(Vec::new());
         OK
     }
@@ -187,12 +238,12 @@ impl Session {
         let at = memrchr(b'@', address);
         let domain = desk.domain(at.map_or(&b""[..], |at| &address[at + 1..]));
         let lane = desk.lane(domain).unwrap_or(self.listener);
-        let behaviour = desk.behaviour(lane);
-        let (temporary, permanent) = (behaviour.temporary_percent, behaviour.permanent_percent);
-        self.delay = self.delay.max(behaviour.delay);
-        if desk.chance(temporary) {
+        self.pace = self.pace.slowed(desk.behaviour(lane));
+        if desk.is_grey(self.origin, address, [lane, self.listener]) {
+            GREY
+        } else if desk.strikes_next(Blow::Temporary, lane) {
             TEMPORARY
-        } else if desk.chance(permanent) {
+        } else if desk.strikes_next(Blow::Permanent, lane) {
             PERMANENT
         } else {
             recipients.push(Recipient { number: recipient_number(address), domain, lane });
@@ -204,6 +255,7 @@ impl Session {
         match &mut self.state {
             State::Envelope(recipients) if !recipients.is_empty() => {
                 self.state = State::Content(std::mem::take(recipients), Scan::default());
+                (self.paid, self.uncut) = (0, false);
                 GO_ON
             }
             _ => DISORDER,
@@ -213,29 +265,39 @@ impl Session {
     /// Takes the content, if it is complete, and answers it.
     fn content(&mut self, input: &[u8], desk: &mut Desk) -> Option<(usize, Reply)> {
         let State::Content(recipients, scan) = &mut self.state else { return None };
-        let Some(end) = find_end(input, scan) else {
+        let end = find_end(input, scan);
+        let content = &input[..end.unwrap_or(input.len())];
+        if !self.uncut && (end.is_some() || content.len() > self.announced / 2) {
+            match desk.strikes_content(Blow::Cut, content, end.is_some(), recipients, self.listener) {
+                Some(true) => return Some((input.len(), DROPPED)),
+                verdict => self.uncut = verdict.is_some(),
+            }
+        }
+        let Some(end) = end else {
             return (input.len() > desk.message_bytes_max()).then_some((input.len(), ENDLESS_CONTENT));
         };
-        let lanes = recipients.iter().map(|recipient| recipient.lane).chain([self.listener]);
-        let drop_percent = lanes.map(|lane| desk.behaviour(lane).drop_percent).fold(0.0, f64::max);
-        let reply = if desk.chance(drop_percent) {
+        let strikes =
+            |blow| desk.strikes_content(blow, content, true, recipients, self.listener) == Some(true);
+        let reply = if strikes(Blow::Drop) {
             DROPPED
+        } else if strikes(Blow::Reset) {
+            RESET
         } else {
-            desk.take(&input[..end], scan.stuffed, recipients);
+            desk.take(content, scan.stuffed, recipients);
             OK
         };
+        self.messages += 1;
         self.state = State::Idle;
         Some((end + END_MARK.len(), reply))
     }
 }
 
 impl Reply {
-    fn write(self, desk: &Desk, out: &mut Vec<u8>) -> Flow {
-        out.extend_from_slice(match self.text {
+    fn bytes(self, desk: &Desk) -> &[u8] {
+        match self.text {
             Text::Fixed(text) => text.as_bytes(),
             Text::Offers => desk.offers(),
-        });
-        self.then
+        }
     }
 }
 
