@@ -4,9 +4,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bench::load::{LatencyFrom, Pipelining, Spread};
-use bench::sink::{Behaviour, Listener, Plant, parse_duration};
-use bench::{Content, load, sink};
+use bench::load::{Auth, LatencyFrom, Mechanism, Pipelining, Ramp, Spread};
+use bench::sink::{Behaviour, Credentials, Listener, Plant, parse_duration};
+use bench::{Content, Tls, Transfer, load, sink};
 use clap::{Args, Parser, Subcommand};
 
 /// Drives an SMTP relay and accounts for every message.
@@ -68,12 +68,34 @@ pub struct LoadArguments {
     /// Messages per connection, 0 for no limit
     #[arg(long, default_value_t = 0)]
     pub messages_per_session: u32,
-    /// Bytes per message, headers included
-    #[arg(long, default_value_t = 4096)]
-    pub size: usize,
-    /// A mix of real-looking messages instead of one size
+    /// Bytes per message, headers included: one size (4096, 4k, 1m), a range, evenly spread over its
+    /// magnitudes (1k..64k), or classes with weights (2k:70,20k:25,1m:5)
+    #[arg(long, default_value = "4096")]
+    pub size: Content,
+    /// A mix of real-looking messages instead of filler
     #[arg(long, conflicts_with = "size")]
     pub varied: bool,
+    /// The messages of a directory of .eml files instead of filler
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["size", "varied"])]
+    pub eml: Option<PathBuf>,
+    /// How contents are sent: data, bdat (in one chunk) or bdat:CHUNK (chunks of this size)
+    #[arg(long = "content", value_name = "data|bdat[:CHUNK]", default_value = "data")]
+    pub transfer: Transfer,
+    /// Encryption; certificates are not verified
+    #[arg(long, value_enum, default_value = "off")]
+    pub tls: Tls,
+    /// Let connections take up earlier TLS sessions instead of full handshakes
+    #[arg(long)]
+    pub tls_resumption: bool,
+    /// Authenticate with this mechanism
+    #[arg(long, value_enum, requires = "user", requires = "password")]
+    pub auth: Option<Mechanism>,
+    /// Who to authenticate as
+    #[arg(long, requires = "auth")]
+    pub user: Option<String>,
+    /// With which password
+    #[arg(long, requires = "auth")]
+    pub password: Option<String>,
     /// Recipients per message
     #[arg(long, default_value_t = 1)]
     pub recipients: u16,
@@ -101,6 +123,9 @@ pub struct LoadArguments {
     /// Messages per second on a fixed schedule, latency counted from it
     #[arg(long)]
     pub rate: Option<f64>,
+    /// The same with a rate that grows linearly over this time and then stays
+    #[arg(long, value_name = "FROM..TO:SECONDS", conflicts_with = "rate")]
+    pub ramp: Option<Ramp>,
     /// How often a message is sent again after a 4xx
     #[arg(long, default_value_t = 0)]
     pub retries: u32,
@@ -128,6 +153,12 @@ pub struct SinkArguments {
     /// alter:N
     #[arg(long)]
     pub plant: Option<Plant>,
+    /// Encryption with a certificate made at the start
+    #[arg(long, value_enum, default_value = "off", default_missing_value = "starttls", num_args = 0..=1)]
+    pub sink_tls: Tls,
+    /// Take mail only from this user
+    #[arg(long, value_name = "USER:PASSWORD", value_parser = credentials)]
+    pub sink_auth: Option<Credentials>,
 }
 
 #[derive(Args)]
@@ -171,7 +202,15 @@ impl LoadArguments {
             sessions: self.sessions,
             messages: self.messages,
             messages_per_session: self.messages_per_session,
-            content: if self.varied { Content::Varied } else { Content::Fixed(self.size) },
+            content: self.content(),
+            transfer: self.transfer,
+            tls: self.tls,
+            tls_resumption: self.tls_resumption,
+            auth: self.auth.map(|mechanism| Auth {
+                mechanism,
+                user: self.user.clone().unwrap_or_default(),
+                password: self.password.clone().unwrap_or_default(),
+            }),
             recipients: self.recipients,
             domains: self.domains,
             domain_suffix: self.domain_suffix.clone(),
@@ -181,10 +220,19 @@ impl LoadArguments {
             threads: self.threads,
             sources: self.sources,
             rate: self.rate,
+            ramp: self.ramp,
             retries: self.retries,
             latency_from: self.latency_from,
             patience: self.patience,
             ..load::Config::default()
+        }
+    }
+
+    fn content(&self) -> Content {
+        match &self.eml {
+            Some(directory) => Content::Eml(directory.clone()),
+            None if self.varied => Content::Varied,
+            None => self.size.clone(),
         }
     }
 }
@@ -196,6 +244,8 @@ impl SinkArguments {
             domains: self.behaviours.clone(),
             threads: self.sink_threads,
             plant: self.plant,
+            tls: self.sink_tls,
+            auth: self.sink_auth.clone(),
             ..sink::Config::default()
         }
     }
@@ -217,4 +267,9 @@ fn listener(text: &str) -> Result<Listener, String> {
 fn domain(text: &str) -> Result<(String, Behaviour), String> {
     let (name, behaviour) = text.split_once('=').ok_or("not DOMAIN=BEHAVIOUR")?;
     Ok((name.to_ascii_lowercase(), behaviour.parse()?))
+}
+
+fn credentials(text: &str) -> Result<Credentials, String> {
+    let (user, password) = text.split_once(':').ok_or("not USER:PASSWORD")?;
+    Ok(Credentials { user: user.into(), password: password.into() })
 }

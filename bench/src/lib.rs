@@ -24,5 +24,6 @@ pub mod sys;
 mod transparency;
 mod varied;
 
-pub use content::Content;
+pub use content::{Content, Transfer};
+pub use engine::Tls;
 pub use latency::{Latencies, Summary};

@@ -78,6 +78,12 @@ fn run_load(arguments: LoadArguments) -> io::Result<u8> {
         sent.progress.refused,
         sent.progress.in_doubt
     );
+    if sent.progress.handshakes > 0 {
+        println!(
+            "TLS          {} handshakes, {} of them resumed",
+            sent.progress.handshakes, sent.progress.resumed
+        );
+    }
     let latency = sent.latency.summary();
     println!(
         "latency (us) p50 {} p90 {} p99 {} p99.9 {} max {}",

@@ -11,7 +11,7 @@ use crate::load::{self, Failure, Sent, Spread};
 use crate::observe::Usage;
 use crate::run::Moment;
 use crate::sink::Received;
-use crate::{Content, identity};
+use crate::{Content, Tls, Transfer, identity};
 
 /// Everything that a run found.
 #[derive(Clone, Debug, Serialize)]
@@ -66,14 +66,19 @@ pub struct Settings {
     pub sessions: usize,
     pub messages: u32,
     pub messages_per_session: u32,
-    /// Bytes per message; `None` for the varied mix.
+    /// Bytes per message, if all have the same.
     pub size: Option<usize>,
+    pub content: String,
+    pub transfer: String,
+    pub tls: Tls,
+    pub tls_resumption: bool,
     pub recipients: u16,
     pub domains: u32,
     pub spread: Spread,
     pub pipelining: load::Pipelining,
     pub threads: usize,
     pub rate: Option<f64>,
+    pub ramp: Option<load::Ramp>,
     pub retries: u32,
     pub latency_from: load::LatencyFrom,
 }
@@ -95,6 +100,10 @@ pub struct Throughput {
     pub delivered_per_second: f64,
     /// Connections that the load opened.
     pub connections: u64,
+    /// TLS handshakes of the load.
+    pub handshakes: u64,
+    /// Those among them that resumed an earlier session.
+    pub resumed: u64,
     /// Most connections open at the sink at the same time.
     pub sink_connections_max: u64,
 }
@@ -195,14 +204,19 @@ impl Settings {
             messages_per_session: config.messages_per_session,
             size: match config.content {
                 Content::Fixed(bytes) => Some(bytes),
-                Content::Varied => None,
+                _ => None,
             },
+            content: config.content.to_string(),
+            transfer: config.transfer.to_string(),
+            tls: config.tls,
+            tls_resumption: config.tls_resumption,
             recipients: config.recipients,
             domains: config.domains,
             spread: config.spread,
             pipelining: config.pipelining,
             threads: config.threads,
             rate: config.rate,
+            ramp: config.ramp,
             retries: config.retries,
             latency_from: config.latency_from,
         }
@@ -224,6 +238,8 @@ impl Throughput {
             delivered_seconds,
             delivered_per_second: per_second(delivered, delivered_seconds),
             connections: sent.progress.connections,
+            handshakes: sent.progress.handshakes,
+            resumed: sent.progress.resumed,
             sink_connections_max: received.progress.open_max,
         }
     }
@@ -273,14 +289,21 @@ impl Display for Report {
 impl Report {
     fn write_settings(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Settings { sessions, messages, recipients, domains, pipelining, .. } = &self.settings;
-        let size = self.settings.size.map_or("varied".into(), |bytes| format!("{bytes} bytes"));
+        let content = &self.settings.content;
         write!(
             f,
-            "load         {messages} messages, {size}, {sessions} sessions, {recipients} recipients, \
+            "load         {messages} messages, {content}, {sessions} sessions, {recipients} recipients, \
              {domains} domains, pipelining {pipelining:?}"
         )?;
         if let Some(rate) = self.settings.rate {
             write!(f, ", {rate} per second by schedule")?;
+        }
+        if let Some(ramp) = self.settings.ramp {
+            let load::Ramp { from, to, seconds } = ramp;
+            write!(f, ", {from} to {to} per second by schedule within {seconds} s")?;
+        }
+        if self.settings.transfer != Transfer::Data.to_string() {
+            write!(f, ", {}", self.settings.transfer)?;
         }
         writeln!(
             f,
@@ -301,6 +324,10 @@ impl Report {
             throughput.accepted_per_second,
             throughput.connections
         )?;
+        if throughput.handshakes > 0 {
+            let Throughput { handshakes, resumed, .. } = throughput;
+            writeln!(f, "TLS          {handshakes} handshakes, {resumed} of them resumed")?;
+        }
         writeln!(
             f,
             "delivered    {:>9} deliveries in {:8.3} s  {:9.0}/s  at most {} connections",

@@ -1,5 +1,8 @@
 //! One SMTP connection of the sink: commands and contents in, replies out.
 
+mod auth;
+mod chunk;
+
 use std::time::Duration;
 
 use memchr::{memchr, memmem, memrchr};
@@ -8,6 +11,8 @@ use super::driver::Desk;
 use crate::clock;
 use crate::engine::Flow;
 use crate::identity::recipient_number;
+pub use auth::Credentials;
+use auth::Exchange;
 
 /// Longest command line (RFC 5321 4.5.3.1.4 asks for 512 and its extensions add to it).
 const LINE_BYTES_MAX: usize = 4096;
@@ -19,6 +24,10 @@ pub(super) struct Session {
     /// Which listener it came in on.
     pub(super) listener: usize,
     state: State,
+    /// TLS protects it.
+    secured: bool,
+    /// The client proved who it is.
+    authenticated: bool,
     /// Pause before the next reply: the listener's, or the longest among the domains of the envelope.
     delay: Duration,
     /// The reply that a delay holds back.
@@ -30,6 +39,9 @@ enum State {
     Idle,
     Envelope(Vec<Recipient>),
     Content(Vec<Recipient>, Scan),
+    /// Between two chunks of a message, with what came before.
+    Chunks(Vec<Recipient>, Vec<u8>),
+    Auth(Exchange),
 }
 
 /// A recipient that was accepted.
@@ -61,8 +73,10 @@ struct Reply {
 #[derive(Clone, Copy)]
 enum Text {
     Fixed(&'static str),
-    /// The answer to EHLO, which depends on the configuration.
-    Offers,
+    /// The answer to EHLO, which depends on the configuration and on whether TLS is there already.
+    Offers {
+        secured: bool,
+    },
 }
 
 const fn say(text: &'static str) -> Reply {
@@ -75,7 +89,8 @@ const fn leave(text: &'static str) -> Reply {
 
 const GREETING: Reply = say("220 sink.example ESMTP\r\n");
 const FULL: Reply = leave("421 4.3.2 Too many connections\r\n");
-const OFFERS: Reply = Reply { text: Text::Offers, then: Flow::Read };
+const START_TLS: Reply = Reply { text: Text::Fixed("220 2.0.0 Go ahead\r\n"), then: Flow::Secure };
+const AUTH_NEEDED: Reply = say("530 5.7.0 Authentication required\r\n");
 const OK: Reply = say("250 2.0.0 Ok\r\n");
 const BYE: Reply = leave("221 2.0.0 Bye\r\n");
 const GO_ON: Reply = say("354 End data with <CR><LF>.<CR><LF>\r\n");
@@ -93,7 +108,8 @@ const DROPPED: Reply = Reply { text: Text::Fixed(""), then: Flow::Abort };
 impl Session {
     pub(super) fn new(listener: usize, full: bool, desk: &Desk, out: &mut Vec<u8>) -> (Self, Flow) {
         let delay = desk.behaviour(listener).delay;
-        let mut session = Self { listener, state: State::Idle, delay, held: None };
+        let state = State::Idle;
+        let mut session = Self { listener, state, secured: false, authenticated: false, delay, held: None };
         let flow = session.answer(if full { FULL } else { GREETING }, desk, out);
         (session, flow)
     }
@@ -119,6 +135,12 @@ impl Session {
         self.held.take().map_or(Flow::Read, |reply| reply.write(desk, out))
     }
 
+    /// The TLS handshake is over, and nothing from before it counts.
+    pub(super) fn secured(&mut self) {
+        self.state = State::Idle;
+        (self.secured, self.authenticated) = (true, false);
+    }
+
     fn answer(&mut self, reply: Reply, desk: &Desk, out: &mut Vec<u8>) -> Flow {
         let delay = self.delay;
         if matches!(self.state, State::Idle) {
@@ -137,6 +159,9 @@ impl Session {
             return (input.len() > LINE_BYTES_MAX).then_some((input.len(), ENDLESS_LINE));
         };
         let line = input[..length].trim_ascii_end();
+        if matches!(self.state, State::Auth(_)) {
+            return Some((length + 1, self.respond(line, desk)));
+        }
         let verb = memchr(b' ', line).map_or(line, |end| &line[..end]);
         let is = |name: &str| verb.eq_ignore_ascii_case(name.as_bytes());
         let reply = if is("MAIL") {
@@ -147,7 +172,15 @@ impl Session {
             self.data()
         } else if is("EHLO") || is("HELO") || is("RSET") {
             self.state = State::Idle;
-            if is("EHLO") { OFFERS } else { OK }
+            let offers = Reply { text: Text::Offers { secured: self.secured }, then: Flow::Read };
+            if is("EHLO") { offers } else { OK }
+        } else if is("BDAT") {
+            let (taken, reply) = self.chunk(line, &input[length + 1..], desk)?;
+            return Some((length + 1 + taken, reply));
+        } else if is("AUTH") {
+            self.auth(line, desk)
+        } else if is("STARTTLS") && desk.offers_tls() {
+            if self.secured || !matches!(self.state, State::Idle) { DISORDER } else { START_TLS }
         } else if is("NOOP") || is("VRFY") {
             OK
         } else if is("QUIT") {
@@ -161,6 +194,9 @@ impl Session {
     fn mail(&mut self, line: &[u8], desk: &Desk) -> Reply {
         if !matches!(self.state, State::Idle) {
             return DISORDER;
+        }
+        if desk.credentials().is_some() && !self.authenticated {
+            return AUTH_NEEDED;
         }
         if address(line).is_none() {
             return SYNTAX;
@@ -210,16 +246,21 @@ impl Session {
         let Some(end) = find_end(input, scan) else {
             return (input.len() > desk.message_bytes_max()).then_some((input.len(), ENDLESS_CONTENT));
         };
+        let (recipients, stuffed) = (std::mem::take(recipients), scan.stuffed);
+        self.state = State::Idle;
+        let reply = self.receive(&input[..end], stuffed, &recipients, desk);
+        Some((end + END_MARK.len(), reply))
+    }
+
+    /// Takes a message, or does with it what was configured.
+    fn receive(&self, content: &[u8], stuffed: bool, recipients: &[Recipient], desk: &mut Desk) -> Reply {
         let lanes = recipients.iter().map(|recipient| recipient.lane).chain([self.listener]);
         let drop_percent = lanes.map(|lane| desk.behaviour(lane).drop_percent).fold(0.0, f64::max);
-        let reply = if desk.chance(drop_percent) {
-            DROPPED
-        } else {
-            desk.take(&input[..end], scan.stuffed, recipients);
-            OK
-        };
-        self.state = State::Idle;
-        Some((end + END_MARK.len(), reply))
+        if desk.chance(drop_percent) {
+            return DROPPED;
+        }
+        desk.take(content, stuffed, recipients);
+        OK
     }
 }
 
@@ -227,7 +268,7 @@ impl Reply {
     fn write(self, desk: &Desk, out: &mut Vec<u8>) -> Flow {
         out.extend_from_slice(match self.text {
             Text::Fixed(text) => text.as_bytes(),
-            Text::Offers => desk.offers(),
+            Text::Offers { secured } => desk.offers(secured),
         });
         self.then
     }
