@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bench::load::{Auth, LatencyFrom, Mechanism, Pipelining, Ramp, Spread};
+use bench::search::Judged;
 use bench::sink::{Behaviour, Credentials, Listener, Plant, parse_duration};
 use bench::{Content, Tls, Transfer, load, sink};
 use clap::{Args, Parser, Subcommand};
@@ -28,6 +29,8 @@ pub enum Command {
     Load(LoadArguments),
     /// The sink alone, until SIGINT or SIGTERM
     Sink(SinkArguments),
+    /// Looks for the highest rate at which the target stays quick
+    Search(SearchArguments),
     /// Opens idle connections and measures the target's memory
     Idle(IdleArguments),
 }
@@ -52,6 +55,28 @@ pub struct RunArguments {
     /// Also write the report here, as JSON
     #[arg(long)]
     pub json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct SearchArguments {
+    // Its --rate and --ramp are refused, and its --messages is the most that a step sends.
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Messages per second of the first step
+    #[arg(long, default_value_t = 500.0)]
+    pub from: f64,
+    /// How long a step lasts
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    pub step: Duration,
+    /// The highest latency at 99% that still is good
+    #[arg(long, default_value = "20ms", value_parser = parse_duration)]
+    pub p99: Duration,
+    /// Which latency decides
+    #[arg(long, value_enum, default_value = "acceptance")]
+    pub judged: Judged,
+    /// End when good and bad rates are this near, as a share
+    #[arg(long, default_value_t = 0.05)]
+    pub resolution: f64,
 }
 
 #[derive(Args)]

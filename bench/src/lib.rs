@@ -18,6 +18,7 @@ pub mod load;
 pub mod observe;
 pub mod report;
 pub mod run;
+pub mod search;
 pub mod sink;
 pub mod suite;
 pub mod sys;

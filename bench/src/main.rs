@@ -6,12 +6,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use bench::{idle, load, observe, run, sink, sys};
+use bench::{idle, load, observe, run, search, sink, sys};
 use clap::Parser;
 use serde::Serialize;
 
 use arguments::{
-    Arguments, Command, IdleArguments, LoadArguments, RunArguments, SinkArguments, TargetArguments,
+    Arguments, Command, IdleArguments, LoadArguments, RunArguments, SearchArguments, SinkArguments,
+    TargetArguments,
 };
 
 /// The status for wrong arguments and for trouble with the machine.
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run_all(arguments),
         Command::Load(arguments) => run_load(arguments),
         Command::Sink(arguments) => run_sink(arguments),
+        Command::Search(arguments) => run_search(arguments),
         Command::Idle(arguments) => run_idle(arguments),
     });
     match done {
@@ -34,15 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn run_all(arguments: RunArguments) -> io::Result<u8> {
-    let config = run::Config {
-        load: arguments.load.config(),
-        sink: arguments.sink.config(),
-        pids: pids(&arguments.target)?,
-        quiet: arguments.quiet,
-        repeats_allowed: arguments.allow_repeats,
-        listed: arguments.list,
-        ..run::Config::default()
-    };
+    let config = run_config(&arguments)?;
     let mut before = (0.0, 0, 0);
     let report = run::run(config, |moment| {
         let seconds = (moment.seconds - before.0).max(0.001);
@@ -64,6 +58,56 @@ fn run_all(arguments: RunArguments) -> io::Result<u8> {
         write_json(&path, &report)?;
     }
     Ok(report.exit_code())
+}
+
+fn run_config(arguments: &RunArguments) -> io::Result<run::Config> {
+    Ok(run::Config {
+        load: arguments.load.config(),
+        sink: arguments.sink.config(),
+        pids: pids(&arguments.target)?,
+        quiet: arguments.quiet,
+        repeats_allowed: arguments.allow_repeats,
+        listed: arguments.list,
+        ..run::Config::default()
+    })
+}
+
+/// The status is 0 if some rate was good, 1 if conservation broke, 3 if no rate was good.
+fn run_search(arguments: SearchArguments) -> io::Result<u8> {
+    if arguments.run.load.rate.is_some() || arguments.run.load.ramp.is_some() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a search sets the rate itself"));
+    }
+    let config = search::Config {
+        run: run_config(&arguments.run)?,
+        from: arguments.from,
+        step: arguments.step,
+        p99: arguments.p99,
+        judged: arguments.judged,
+        resolution: arguments.resolution,
+    };
+    let outcome = search::run(&config, |step| {
+        eprintln!(
+            "{:9.0}/s asked {:9.0}/s achieved  {:7} messages  p50 {:8.3} ms  p99 {:8.3} ms  max {:8.3} ms  failures {}  {}",
+            step.rate,
+            step.achieved,
+            step.messages,
+            step.p50 as f64 / 1000.0,
+            step.p99 as f64 / 1000.0,
+            step.max as f64 / 1000.0,
+            step.failures,
+            if step.good { "good" } else { "bad" }
+        );
+    })?;
+    serde_json::to_writer_pretty(io::stdout().lock(), &outcome)?;
+    println!();
+    if let Some(path) = arguments.run.json {
+        write_json(&path, &outcome)?;
+    }
+    Ok(match outcome.sustained {
+        _ if !outcome.conserved => 1,
+        Some(_) => 0,
+        None => 3,
+    })
 }
 
 fn run_load(arguments: LoadArguments) -> io::Result<u8> {
