@@ -109,6 +109,9 @@ pub struct Config {
     pub rate: Option<f64>,
     /// The same with a rate that changes.
     pub ramp: Option<Ramp>,
+    /// How long a schedule waits for connections to open before its first message. The load counts as started
+    /// at the end of it.
+    pub lead: Duration,
     /// How often a message is sent again after a 4xx.
     pub retries: u32,
     /// Where latency starts.
@@ -141,6 +144,7 @@ impl Default for Config {
             sources: 0,
             rate: None,
             ramp: None,
+            lead: Duration::ZERO,
             retries: 0,
             latency_from: LatencyFrom::default(),
             patience: Duration::from_secs(60),
@@ -324,7 +328,7 @@ pub fn start(config: Config) -> io::Result<Handle> {
         tallies: (0..threads).map(|_| Tally::default()).collect(),
         stop: AtomicBool::new(false),
         stalled: AtomicBool::new(false),
-        started: clock::now(),
+        started: clock::now() + if schedule.is_some() { clock::nanoseconds(config.lead) } else { 0 },
         config,
     });
     let mut handle = Handle { shared, threads: Vec::new() };

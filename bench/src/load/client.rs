@@ -156,12 +156,11 @@ impl Client {
         if !good && self.counts(phase) {
             books.failure(phase, code);
         }
+        if phase == Phase::Dot && self.answered_content(good, code, books, out) {
+            return Flow::Read;
+        }
         match phase {
-            Phase::Dot => {
-                if self.answered_content(good, code, books, out) {
-                    return Flow::Read;
-                }
-            }
+            Phase::Dot => {}
             _ if code == 421 => self.turned_away(),
             Phase::Mail | Phase::Rcpt | Phase::Data | Phase::Chunk => {
                 return self.answered_envelope(phase, code, books, out);
