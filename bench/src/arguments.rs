@@ -4,11 +4,13 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bench::load::{LatencyFrom, Pipelining, Spread};
+use bench::load::{Auth, LatencyFrom, Mechanism, Pipelining, Ramp, Spread};
+use bench::search::Judged;
 use bench::series::Messages;
-use bench::sink::{Behaviour, Listener, Plant, parse_duration};
-use bench::{Content, load, sink};
-use clap::{Args, Parser, Subcommand};
+use bench::sink::{Behaviour, Credentials, Listener, Plant, parse_duration};
+use bench::{Content, Tls, Transfer, load, sink};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 /// Drives an SMTP relay and accounts for every message.
 ///
@@ -31,6 +33,8 @@ pub enum Command {
     Sink(SinkAlone),
     /// The account of loads and sinks that ran elsewhere, from their books
     Account(AccountArguments),
+    /// Looks for the highest rate at which the target stays quick
+    Search(Box<SearchArguments>),
     /// Opens idle connections and measures the target's memory
     Idle(IdleArguments),
     /// Plays named scenarios with several relays in turn
@@ -110,6 +114,28 @@ pub struct AccountArguments {
 }
 
 #[derive(Args)]
+pub struct SearchArguments {
+    // Its --rate and --ramp are refused, and its --messages is the most that a step sends.
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Messages per second of the first step
+    #[arg(long, default_value_t = 500.0)]
+    pub from: f64,
+    /// How long a step lasts
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    pub step: Duration,
+    /// The highest latency at 99% that still is good
+    #[arg(long, default_value = "20ms", value_parser = parse_duration)]
+    pub p99: Duration,
+    /// Which latency decides
+    #[arg(long, value_enum, default_value = "acceptance")]
+    pub judged: Judged,
+    /// End when good and bad rates are this near, as a share
+    #[arg(long, default_value_t = 0.05)]
+    pub resolution: f64,
+}
+
+#[derive(Args)]
 pub struct LoadArguments {
     /// The server to send to, HOST:PORT
     #[arg(long, value_parser = address)]
@@ -123,12 +149,34 @@ pub struct LoadArguments {
     /// Messages per connection, 0 for no limit
     #[arg(long, default_value_t = 0)]
     pub messages_per_session: u32,
-    /// Bytes per message, headers included
-    #[arg(long, default_value_t = 4096)]
-    pub size: usize,
-    /// A mix of real-looking messages instead of one size
+    /// Bytes per message, headers included: one size (4096, 4k, 1m), a range, evenly spread over its
+    /// magnitudes (1k..64k), or classes with weights (2k:70,20k:25,1m:5)
+    #[arg(long, default_value = "4096")]
+    pub size: Content,
+    /// A mix of real-looking messages instead of filler
     #[arg(long, conflicts_with = "size")]
     pub varied: bool,
+    /// The messages of a directory of .eml files instead of filler
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["size", "varied"])]
+    pub eml: Option<PathBuf>,
+    /// How contents are sent: data, bdat (in one chunk) or bdat:CHUNK (chunks of this size)
+    #[arg(long = "content", value_name = "data|bdat[:CHUNK]", default_value = "data")]
+    pub transfer: Transfer,
+    /// Encryption; certificates are not verified
+    #[arg(long, value_enum, default_value = "off")]
+    pub tls: Tls,
+    /// Let connections take up earlier TLS sessions instead of full handshakes
+    #[arg(long)]
+    pub tls_resumption: bool,
+    /// Authenticate with this mechanism
+    #[arg(long, value_enum, requires = "user", requires = "password")]
+    pub auth: Option<Mechanism>,
+    /// Who to authenticate as
+    #[arg(long, requires = "auth")]
+    pub user: Option<String>,
+    /// With which password
+    #[arg(long, requires = "auth")]
+    pub password: Option<String>,
     /// Recipients per message
     #[arg(long, default_value_t = 1)]
     pub recipients: u16,
@@ -156,6 +204,9 @@ pub struct LoadArguments {
     /// Messages per second on a fixed schedule, latency counted from it
     #[arg(long)]
     pub rate: Option<f64>,
+    /// The same with a rate that grows linearly over this time and then stays
+    #[arg(long, value_name = "FROM..TO:SECONDS", conflicts_with = "rate")]
+    pub ramp: Option<Ramp>,
     /// How often a message is sent again after a 4xx
     #[arg(long, default_value_t = 0)]
     pub retries: u32,
@@ -199,6 +250,15 @@ pub struct SinkArguments {
     /// alter:N
     #[arg(long)]
     pub plant: Option<Plant>,
+    /// Encryption with a certificate made at the start
+    #[arg(long, value_enum, default_value = "off", default_missing_value = "starttls", num_args = 0..=1)]
+    pub sink_tls: Tls,
+    /// Whether CHUNKING is offered, without which clients have to use DATA
+    #[arg(long, value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub sink_chunking: bool,
+    /// Take mail only from this user
+    #[arg(long, value_name = "USER:PASSWORD", value_parser = credentials)]
+    pub sink_auth: Option<Credentials>,
 }
 
 #[derive(Args)]
@@ -274,7 +334,15 @@ impl LoadArguments {
             sessions: self.sessions,
             messages: self.messages,
             messages_per_session: self.messages_per_session,
-            content: if self.varied { Content::Varied } else { Content::Fixed(self.size) },
+            content: self.content(),
+            transfer: self.transfer,
+            tls: self.tls,
+            tls_resumption: self.tls_resumption,
+            auth: self.auth.map(|mechanism| Auth {
+                mechanism,
+                user: self.user.clone().unwrap_or_default(),
+                password: self.password.clone().unwrap_or_default(),
+            }),
             recipients: self.recipients,
             domains: self.domains,
             domain_suffix: self.domain_suffix.clone(),
@@ -284,10 +352,19 @@ impl LoadArguments {
             threads: self.threads,
             sources: self.sources,
             rate: self.rate,
+            ramp: self.ramp,
             retries: self.retries,
             latency_from: self.latency_from,
             patience: self.patience,
             ..load::Config::default()
+        }
+    }
+
+    fn content(&self) -> Content {
+        match &self.eml {
+            Some(directory) => Content::Eml(directory.clone()),
+            None if self.varied => Content::Varied,
+            None => self.size.clone(),
         }
     }
 }
@@ -299,6 +376,9 @@ impl SinkArguments {
             domains: self.behaviours.clone(),
             threads: self.sink_threads,
             plant: self.plant,
+            tls: self.sink_tls,
+            chunking: self.sink_chunking,
+            auth: self.sink_auth.clone(),
             ..sink::Config::default()
         }
     }
@@ -320,4 +400,9 @@ fn listener(text: &str) -> Result<Listener, String> {
 fn domain(text: &str) -> Result<(String, Behaviour), String> {
     let (name, behaviour) = text.split_once('=').ok_or("not DOMAIN=BEHAVIOUR")?;
     Ok((name.to_ascii_lowercase(), behaviour.parse()?))
+}
+
+fn credentials(text: &str) -> Result<Credentials, String> {
+    let (user, password) = text.split_once(':').ok_or("not USER:PASSWORD")?;
+    Ok(Credentials { user: user.into(), password: password.into() })
 }

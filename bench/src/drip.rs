@@ -57,7 +57,7 @@ struct Shared {
 pub fn start(config: Config) -> io::Result<Handle> {
     let shared = Arc::new(Shared::default());
     let driver = DripDriver { config, shared: shared.clone(), live: 0, begun: 0, next: 0 };
-    let engine = Engine::new(driver, Vec::new())?;
+    let engine = Engine::new(driver, Vec::new(), None)?;
     let thread = thread::Builder::new().name("drip".into()).spawn(move || engine.run().map(drop))?;
     Ok(Handle { shared, thread: Some(thread) })
 }

@@ -75,7 +75,8 @@ pub fn run(config: &Config) -> io::Result<Outcome> {
         })
     };
     let (before, pss_before) = memory(&config.pids)?;
-    let engine = Engine::new(IdleDriver { config: config.clone(), shared: shared.clone() }, Vec::new())?;
+    let engine =
+        Engine::new(IdleDriver { config: config.clone(), shared: shared.clone() }, Vec::new(), None)?;
     let thread = thread::Builder::new().name("idle".into()).spawn(move || engine.run().map(drop))?;
     let deadline = clock::now() + clock::nanoseconds(config.patience);
     let settled = || shared.ready.load(Relaxed) + shared.lost.load(Relaxed) >= config.connections;

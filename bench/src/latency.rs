@@ -71,6 +71,7 @@ impl Latencies {
         Summary {
             count: self.count(),
             mean: self.histogram.mean(),
+            min: self.histogram.min(),
             p50: self.quantile(0.5),
             p90: self.quantile(0.9),
             p99: self.quantile(0.99),
@@ -87,6 +88,8 @@ pub struct Summary {
     pub count: u64,
     /// Arithmetic mean.
     pub mean: f64,
+    /// The shortest.
+    pub min: u64,
     /// Median.
     pub p50: u64,
     /// 90%.

@@ -27,6 +27,7 @@ pub mod queued;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod search;
 pub mod series;
 pub mod sink;
 pub mod suite;
@@ -35,5 +36,6 @@ mod transparency;
 pub mod undo;
 mod varied;
 
-pub use content::Content;
+pub use content::{Content, Transfer};
+pub use engine::Tls;
 pub use latency::{Latencies, Summary};

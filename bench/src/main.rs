@@ -10,13 +10,13 @@ use bench::adapter::Adapter;
 use bench::medians::medians;
 use bench::scenario::{self, Scenario};
 use bench::series::{self, News, Plan};
-use bench::{book, idle, load, observe, queued, run, sink, sys, undo};
+use bench::{book, idle, load, observe, queued, run, search, sink, sys, undo};
 use clap::Parser;
 use serde::Serialize;
 
 use arguments::{
-    AccountArguments, Arguments, Command, IdleArguments, LoadAlone, RunArguments, SinkAlone, SuiteArguments,
-    TargetArguments,
+    AccountArguments, Arguments, Command, IdleArguments, LoadAlone, RunArguments, SearchArguments, SinkAlone,
+    SuiteArguments, TargetArguments,
 };
 
 /// The status for wrong arguments and for trouble with the machine.
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Load(arguments) => run_load(arguments),
         Command::Sink(arguments) => run_sink(arguments),
         Command::Account(arguments) => run_account(arguments),
+        Command::Search(arguments) => run_search(*arguments),
         Command::Idle(arguments) => run_idle(arguments),
         Command::Suite(arguments) => run_suite(arguments),
     });
@@ -41,19 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn run_all(arguments: RunArguments) -> io::Result<u8> {
-    let config = run::Config {
-        load: arguments.load.config(),
-        sink: arguments.sink.config(),
-        pids: pids(&arguments.target)?,
-        cgroup: arguments.cgroup,
-        device_of: arguments.device_of,
-        count_calls: arguments.count_syscalls,
-        quiet: arguments.quiet,
-        repeats_allowed: arguments.account.allow_repeats,
-        queue_command: arguments.account.queue_command,
-        listed: arguments.account.list,
-        ..run::Config::default()
-    };
+    let config = run_config(&arguments)?;
     let mut before = (0.0, 0, 0);
     let report = run::run(config, |moment| {
         let seconds = (moment.seconds - before.0).max(0.001);
@@ -77,6 +66,60 @@ fn run_all(arguments: RunArguments) -> io::Result<u8> {
     Ok(report.exit_code())
 }
 
+fn run_config(arguments: &RunArguments) -> io::Result<run::Config> {
+    Ok(run::Config {
+        load: arguments.load.config(),
+        sink: arguments.sink.config(),
+        pids: pids(&arguments.target)?,
+        cgroup: arguments.cgroup.clone(),
+        device_of: arguments.device_of.clone(),
+        count_calls: arguments.count_syscalls,
+        quiet: arguments.quiet,
+        repeats_allowed: arguments.account.allow_repeats,
+        queue_command: arguments.account.queue_command.clone(),
+        listed: arguments.account.list,
+        ..run::Config::default()
+    })
+}
+
+/// The status is 0 if some rate was good, 1 if conservation broke, 3 if no rate was good.
+fn run_search(arguments: SearchArguments) -> io::Result<u8> {
+    if arguments.run.load.rate.is_some() || arguments.run.load.ramp.is_some() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a search sets the rate itself"));
+    }
+    let config = search::Config {
+        run: run_config(&arguments.run)?,
+        from: arguments.from,
+        step: arguments.step,
+        p99: arguments.p99,
+        judged: arguments.judged,
+        resolution: arguments.resolution,
+    };
+    let outcome = search::run(&config, |step| {
+        eprintln!(
+            "{:9.0}/s asked {:9.0}/s achieved  {:7} messages  p50 {:8.3} ms  p99 {:8.3} ms  max {:8.3} ms  failures {}  {}",
+            step.rate,
+            step.achieved,
+            step.messages,
+            step.p50 as f64 / 1000.0,
+            step.p99 as f64 / 1000.0,
+            step.max as f64 / 1000.0,
+            step.failures,
+            if step.good { "good" } else { "bad" }
+        );
+    })?;
+    serde_json::to_writer_pretty(io::stdout().lock(), &outcome)?;
+    println!();
+    if let Some(path) = arguments.run.json {
+        write_json(&path, &outcome)?;
+    }
+    Ok(match outcome.sustained {
+        _ if !outcome.conserved => 1,
+        Some(_) => 0,
+        None => 3,
+    })
+}
+
 fn run_load(arguments: LoadAlone) -> io::Result<u8> {
     let load = load::start(arguments.load.config())?;
     let sent = load.join()?;
@@ -92,6 +135,12 @@ fn run_load(arguments: LoadAlone) -> io::Result<u8> {
         sent.progress.refused,
         sent.progress.in_doubt
     );
+    if sent.progress.handshakes > 0 {
+        println!(
+            "TLS          {} handshakes, {} of them resumed",
+            sent.progress.handshakes, sent.progress.resumed
+        );
+    }
     let latency = sent.latency.summary();
     println!(
         "latency (us) p50 {} p90 {} p99 {} p99.9 {} max {}",

@@ -14,7 +14,7 @@ use crate::observe::Observed;
 use crate::run::Moment;
 use crate::sink::Received;
 use crate::suite::Curve;
-use crate::{Content, identity};
+use crate::{Content, Tls, identity};
 pub use cost::{Calls, Cost};
 
 /// Everything that a run found.
@@ -72,14 +72,19 @@ pub struct Settings {
     pub sessions: usize,
     pub messages: u32,
     pub messages_per_session: u32,
-    /// Bytes per message; `None` for the varied mix.
+    /// Bytes per message, if all have the same.
     pub size: Option<usize>,
+    pub content: String,
+    pub transfer: String,
+    pub tls: Tls,
+    pub tls_resumption: bool,
     pub recipients: u16,
     pub domains: u32,
     pub spread: Spread,
     pub pipelining: load::Pipelining,
     pub threads: usize,
     pub rate: Option<f64>,
+    pub ramp: Option<load::Ramp>,
     pub retries: u32,
     pub latency_from: load::LatencyFrom,
 }
@@ -101,6 +106,10 @@ pub struct Throughput {
     pub delivered_per_second: f64,
     /// Connections that the load opened.
     pub connections: u64,
+    /// TLS handshakes of the load.
+    pub handshakes: u64,
+    /// Those among them that resumed an earlier session.
+    pub resumed: u64,
     /// Most connections open at the sink at the same time.
     pub sink_connections_max: u64,
 }
@@ -187,14 +196,19 @@ impl Settings {
             messages_per_session: config.messages_per_session,
             size: match config.content {
                 Content::Fixed(bytes) => Some(bytes),
-                Content::Varied => None,
+                _ => None,
             },
+            content: config.content.to_string(),
+            transfer: config.transfer.to_string(),
+            tls: config.tls,
+            tls_resumption: config.tls_resumption,
             recipients: config.recipients,
             domains: config.domains,
             spread: config.spread,
             pipelining: config.pipelining,
             threads: config.threads,
             rate: config.rate,
+            ramp: config.ramp,
             retries: config.retries,
             latency_from: config.latency_from,
         }
@@ -216,6 +230,8 @@ impl Throughput {
             delivered_seconds,
             delivered_per_second: per_second(delivered, delivered_seconds),
             connections: sent.progress.connections,
+            handshakes: sent.progress.handshakes,
+            resumed: sent.progress.resumed,
             sink_connections_max: received.progress.open_max,
         }
     }

@@ -150,8 +150,13 @@ impl Config {
 
 /// Sends messages that do not count, to the same sink, so that connections which the target keeps stay good.
 fn warm_up(config: &Config, sink: &sink::Handle) -> io::Result<()> {
-    let load =
-        load::Config { messages: config.warm_up, run: fastrand::u32(..), rate: None, ..config.load.clone() };
+    let load = load::Config {
+        messages: config.warm_up,
+        run: fastrand::u32(..),
+        rate: None,
+        ramp: None,
+        ..config.load.clone()
+    };
     let sent = load::start(load)?.join()?;
     settle(config, &sent, sink, |_| {});
     sink.forget();

@@ -18,8 +18,9 @@ use std::thread::{self, JoinHandle};
 pub use behaviour::{Behaviour, Plant, parse_duration};
 pub(crate) use ledger::DELIVERIES_MAX;
 pub use ledger::{Ledger, RunReceipts};
+pub use session::Credentials;
 
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, Security, Tls};
 use crate::latency::Latencies;
 use driver::SinkDriver;
 use fate::Fates;
@@ -47,6 +48,12 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// A fault of the sink itself.
     pub plant: Option<Plant>,
+    /// Whether and when connections are encrypted, with a self-signed certificate made at the start.
+    pub tls: Tls,
+    /// Whether CHUNKING is offered; without it all clients use DATA.
+    pub chunking: bool,
+    /// Who may send; without it everybody.
+    pub auth: Option<Credentials>,
 }
 
 impl Default for Config {
@@ -58,6 +65,9 @@ impl Default for Config {
             threads: 1,
             message_bytes_max: 128 * 1024 * 1024,
             plant: None,
+            tls: Tls::default(),
+            chunking: true,
+            auth: None,
         }
     }
 }
@@ -87,6 +97,8 @@ pub struct Progress {
     pub foreign: u64,
     /// Commands or messages refused or dropped on purpose.
     pub refused: u64,
+    /// TLS handshakes.
+    pub handshakes: u64,
     /// Connections open now.
     pub open: u64,
     /// Most connections open at the same time.
@@ -157,6 +169,7 @@ struct Shared {
 struct Tally {
     messages: AtomicU64,
     refused: AtomicU64,
+    handshakes: AtomicU64,
     cpu: AtomicU64,
     last: AtomicU64,
     detail: Mutex<Detail>,
@@ -191,6 +204,7 @@ pub fn start(mut config: Config) -> io::Result<Handle> {
         }
         domain.make_ascii_lowercase();
     }
+    let security = Security::server(config.tls)?;
     let threads = config.threads;
     let mut sockets: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
@@ -219,7 +233,7 @@ pub fn start(mut config: Config) -> io::Result<Handle> {
     });
     let mut handle = Handle { shared, threads: Vec::new() };
     for (index, sockets) in sockets.into_iter().enumerate() {
-        let engine = Engine::new(SinkDriver::new(handle.shared.clone(), index), sockets)?;
+        let engine = Engine::new(SinkDriver::new(handle.shared.clone(), index), sockets, security.clone())?;
         let thread = thread::Builder::new().name(format!("sink-{index}"));
         handle.threads.push(thread.spawn(move || engine.run().map(drop))?);
     }
@@ -284,6 +298,7 @@ impl Shared {
         for tally in &self.tallies {
             tally.messages.store(0, Relaxed);
             tally.refused.store(0, Relaxed);
+            tally.handshakes.store(0, Relaxed);
             tally.last.store(0, Relaxed);
             tally.with(|detail| {
                 detail.ledger = Ledger::default();
@@ -311,6 +326,7 @@ impl Shared {
         for tally in &self.tallies {
             progress.messages += tally.messages.load(Relaxed);
             progress.refused += tally.refused.load(Relaxed);
+            progress.handshakes += tally.handshakes.load(Relaxed);
             progress.last = progress.last.max(tally.last.load(Relaxed));
             tally.with(|detail| {
                 detail.ledger.count_into(&mut progress);

@@ -91,7 +91,8 @@ fn varied_and_large_messages_over_several_threads_arrive_intact() {
         let load = load::Config { content, messages, threads: 2, sources: 3, ..small_load() };
         let (sent, received, account) = drive(load, sink::Config { threads: 2, ..sink_with("") });
         assert_all_arrived(&sent, &account);
-        assert!(received.progress.open_max >= 5 && received.progress.open_max <= 10);
+        // How many were open at once is up to the scheduler when there are few messages.
+        assert!((1..=10).contains(&received.progress.open_max), "{:?}", received.progress);
         assert!(sent.cpu > 0 && received.cpu > 0);
     }
 }

@@ -84,6 +84,12 @@ impl Driver for LoadDriver {
         self.books.tally().connections.fetch_add(1, Relaxed);
     }
 
+    fn secured(&mut self, client: &mut Client, resumed: bool, out: &mut Vec<u8>) {
+        self.books.tally().handshakes.fetch_add(1, Relaxed);
+        self.books.tally().resumed.fetch_add(resumed.into(), Relaxed);
+        client.secured(&self.books, out);
+    }
+
     fn input(&mut self, client: &mut Client, input: &[u8], out: &mut Vec<u8>) -> (usize, Flow) {
         client.input(input, &mut self.books, out)
     }
@@ -119,7 +125,8 @@ impl Driver for LoadDriver {
         self.closed.pop_front();
         self.live += 1;
         self.books.tally().open.store(self.live as u64, Relaxed);
+        let client = Client::new(&self.books);
         let target = self.books.shared.config.target;
-        Turn::Open(target, self.source(), Client::new())
+        Turn::Open(target, self.source(), client)
     }
 }

@@ -2,9 +2,10 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{FailureReport, Report, Settings, Verdict};
+use super::{FailureReport, Report, Settings, Throughput, Verdict};
 use crate::account::{Account, Audit, Delivery};
 use crate::latency::Summary;
+use crate::{Transfer, load};
 
 /// System calls in the table, the most frequent ones; the JSON has all.
 const CALLS_SHOWN_MAX: usize = 20;
@@ -38,14 +39,21 @@ impl Display for Report {
 impl Report {
     fn write_settings(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Settings { sessions, messages, recipients, domains, pipelining, .. } = &self.settings;
-        let size = self.settings.size.map_or("varied".into(), |bytes| format!("{bytes} bytes"));
+        let content = &self.settings.content;
         write!(
             f,
-            "load         {messages} messages, {size}, {sessions} sessions, {recipients} recipients, \
+            "load         {messages} messages, {content}, {sessions} sessions, {recipients} recipients, \
              {domains} domains, pipelining {pipelining:?}"
         )?;
         if let Some(rate) = self.settings.rate {
             write!(f, ", {rate} per second by schedule")?;
+        }
+        if let Some(ramp) = self.settings.ramp {
+            let load::Ramp { from, to, seconds } = ramp;
+            write!(f, ", {from} to {to} per second by schedule within {seconds} s")?;
+        }
+        if self.settings.transfer != Transfer::Data.to_string() {
+            write!(f, ", {}", self.settings.transfer)?;
         }
         writeln!(
             f,
@@ -66,6 +74,10 @@ impl Report {
             throughput.accepted_per_second,
             throughput.connections
         )?;
+        if throughput.handshakes > 0 {
+            let Throughput { handshakes, resumed, .. } = throughput;
+            writeln!(f, "TLS          {handshakes} handshakes, {resumed} of them resumed")?;
+        }
         writeln!(
             f,
             "delivered    {:>9} deliveries in {:8.3} s  {:9.0}/s  at most {} connections",

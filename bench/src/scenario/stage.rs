@@ -120,10 +120,11 @@ impl<'series> Stage<'series> {
     }
 }
 
-/// A sink on these addresses, all alike.
+/// A sink on these addresses, all alike. Without CHUNKING all relays send in the same way.
 pub(crate) fn sink_at(hops: &[SocketAddr], behaviour: &Behaviour) -> sink::Config {
     let listener = |&address| Listener { address, behaviour: behaviour.clone() };
-    sink::Config { listeners: hops.iter().map(listener).collect(), ..sink::Config::default() }
+    let listeners = hops.iter().map(listener).collect();
+    sink::Config { listeners, chunking: false, ..sink::Config::default() }
 }
 
 /// The first next hop is where everybody expects it, the others are beside it.

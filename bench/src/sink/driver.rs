@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::fate::{Blow, attempt};
-use super::session::{Recipient, Session};
-use super::{Behaviour, Plant, Shared, Tally, greylist};
+use super::session::{Credentials, Recipient, Session};
+use super::{Behaviour, Config, Plant, Shared, Tally, greylist};
 use crate::clock::{self, MILLISECOND};
-use crate::engine::{Driver, Ending, Flow, Turn};
+use crate::engine::{Driver, Ending, Flow, Tls, Turn};
 use crate::identity::{Arrival, Stamp, examine};
 use crate::sys;
 use crate::transparency::unstuff;
@@ -27,7 +27,8 @@ const PAUSE_INTERVAL: u64 = 10 * MILLISECOND;
 pub(super) struct Desk {
     shared: Arc<Shared>,
     index: usize,
-    offers: Vec<u8>,
+    /// The answer to EHLO, without and with TLS.
+    offers: [Vec<u8>; 2],
     /// Places in the list of domains, which starts with those that have a behaviour of their own.
     domains: HashMap<Box<[u8]>, usize>,
     /// For a name in lower case, and for a message without doubled dots.
@@ -36,13 +37,13 @@ pub(super) struct Desk {
 
 impl Desk {
     fn new(shared: Arc<Shared>, index: usize) -> Self {
-        let bytes = shared.config.message_bytes_max;
-        let offers = format!(
-            "250-sink.example\r\n250-PIPELINING\r\n250-SIZE {bytes}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
-             250 ENHANCEDSTATUSCODES\r\n"
-        );
-        let mut desk =
-            Self { index, offers: offers.into_bytes(), domains: HashMap::new(), scratch: Vec::new(), shared };
+        let mut desk = Self {
+            index,
+            offers: [false, true].map(|secured| offers(&shared.config, secured)),
+            domains: HashMap::new(),
+            scratch: Vec::new(),
+            shared,
+        };
         for (name, _) in &desk.shared.clone().config.domains {
             desk.domain(name.as_bytes());
         }
@@ -53,8 +54,23 @@ impl Desk {
         &self.shared.tallies[self.index]
     }
 
-    pub(super) fn offers(&self) -> &[u8] {
-        &self.offers
+    pub(super) fn offers(&self, secured: bool) -> &[u8] {
+        &self.offers[usize::from(secured)]
+    }
+
+    /// Whether STARTTLS is a command.
+    pub(super) fn offers_tls(&self) -> bool {
+        self.shared.config.tls == Tls::StartTls
+    }
+
+    /// Whether BDAT is a command.
+    pub(super) fn offers_chunking(&self) -> bool {
+        self.shared.config.chunking
+    }
+
+    /// Who may send, if not everybody.
+    pub(super) fn credentials(&self) -> Option<&Credentials> {
+        self.shared.config.auth.as_ref()
     }
 
     pub(super) fn message_bytes_max(&self) -> usize {
@@ -223,6 +239,19 @@ impl Desk {
     }
 }
 
+/// The answer to EHLO.
+fn offers(config: &Config, secured: bool) -> Vec<u8> {
+    let tls = if config.tls == Tls::StartTls && !secured { "250-STARTTLS\r\n" } else { "" };
+    let auth = if config.auth.is_some() { "250-AUTH PLAIN LOGIN\r\n" } else { "" };
+    let chunking = if config.chunking { "250-CHUNKING\r\n" } else { "" };
+    let bytes = config.message_bytes_max;
+    format!(
+        "250-sink.example\r\n250-PIPELINING\r\n250-SIZE {bytes}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
+         {chunking}{tls}{auth}250 ENHANCEDSTATUSCODES\r\n"
+    )
+    .into_bytes()
+}
+
 pub(super) struct SinkDriver {
     desk: Desk,
     checked: u64,
@@ -261,6 +290,11 @@ impl Driver for SinkDriver {
 
     fn piece(&self, session: &Session) -> Option<usize> {
         session.piece()
+    }
+
+    fn secured(&mut self, session: &mut Session, _: bool, _: &mut Vec<u8>) {
+        self.desk.tally().handshakes.fetch_add(1, Relaxed);
+        session.secured();
     }
 
     fn input(&mut self, session: &mut Session, input: &[u8], out: &mut Vec<u8>) -> (usize, Flow) {

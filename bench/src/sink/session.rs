@@ -1,5 +1,8 @@
 //! One SMTP connection of the sink: commands and contents in, replies out.
 
+mod auth;
+mod chunk;
+
 use std::net::IpAddr;
 
 use memchr::{memchr, memmem, memrchr};
@@ -10,6 +13,9 @@ use super::pace::Pace;
 use crate::clock;
 use crate::engine::Flow;
 use crate::identity::recipient_number;
+pub use auth::Credentials;
+use auth::Exchange;
+use chunk::Chunk;
 
 /// Longest command line (RFC 5321 4.5.3.1.4 asks for 512 and its extensions add to it).
 const LINE_BYTES_MAX: usize = 4096;
@@ -22,6 +28,10 @@ pub(super) struct Session {
     pub(super) listener: usize,
     client: IpAddr,
     state: State,
+    /// TLS protects it.
+    secured: bool,
+    /// The client proved who it is.
+    authenticated: bool,
     /// The listener's, slowed by the domains of the envelope.
     pace: Pace,
     /// The reply that a pause holds back, and how much of it is said.
@@ -34,7 +44,7 @@ pub(super) struct Session {
     paid: usize,
     /// It is settled that the content is not cut.
     uncut: bool,
-    /// Messages whose final dot was seen on this connection.
+    /// Messages whose end was seen on this connection.
     messages: u64,
 }
 
@@ -43,6 +53,16 @@ enum State {
     Idle,
     Envelope(Vec<Recipient>),
     Content(Vec<Recipient>, Scan),
+    /// A message in chunks: what came so far, and what is still to come of the present chunk, if there is one.
+    Chunks(Vec<Recipient>, Vec<u8>, Option<Chunk>),
+    Auth(Exchange),
+}
+
+impl State {
+    /// Leaves [`State::Idle`] behind.
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Idle)
+    }
 }
 
 /// A recipient that was accepted.
@@ -74,8 +94,10 @@ struct Reply {
 #[derive(Clone, Copy)]
 enum Text {
     Fixed(&'static str),
-    /// The answer to EHLO, which depends on the configuration.
-    Offers,
+    /// The answer to EHLO, which depends on the configuration and on whether TLS is there already.
+    Offers {
+        secured: bool,
+    },
 }
 
 const fn say(text: &'static str) -> Reply {
@@ -88,7 +110,8 @@ const fn leave(text: &'static str) -> Reply {
 
 const GREETING: Reply = say("220 sink.example ESMTP\r\n");
 const FULL: Reply = leave("421 4.3.2 Too many connections\r\n");
-const OFFERS: Reply = Reply { text: Text::Offers, then: Flow::Read };
+const START_TLS: Reply = Reply { text: Text::Fixed("220 2.0.0 Go ahead\r\n"), then: Flow::Secure };
+const AUTH_NEEDED: Reply = say("530 5.7.0 Authentication required\r\n");
 const OK: Reply = say("250 2.0.0 Ok\r\n");
 const BYE: Reply = leave("221 2.0.0 Bye\r\n");
 const GO_ON: Reply = say("354 End data with <CR><LF>.<CR><LF>\r\n");
@@ -113,6 +136,8 @@ impl Session {
             listener,
             client,
             state: State::Idle,
+            secured: false,
+            authenticated: false,
             pace: Pace::of(desk.behaviour(listener)),
             held: Some((if full { FULL } else { GREETING }, 0)),
             origin: 0,
@@ -128,33 +153,51 @@ impl Session {
         self.held.take().map_or(Flow::Read, |(greeting, _)| self.answer(greeting, desk, out))
     }
 
-    /// How much to read at once if not all that there is.
+    /// How much to read at once if not all that there is. Commands count too, because a content may come right
+    /// behind them.
     pub(super) fn piece(&self) -> Option<usize> {
-        matches!(self.state, State::Content(..)).then(|| self.pace.piece()).flatten()
+        self.pace.piece()
     }
 
     pub(super) fn input(&mut self, input: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> (usize, Flow) {
         let mut used = 0;
         loop {
             let rest = &input[used..];
+            if let Some(until) = self.rest(rest.len()) {
+                return (used, Flow::Wait(until));
+            }
             let done = match &self.state {
-                State::Content(..) => match self.pace.rest(rest.len(), &mut self.paid) {
-                    Some(until) => return (used, Flow::Wait(until)),
-                    None => self.content(rest, desk),
-                },
+                State::Content(..) => self.content(rest, desk),
+                State::Chunks(_, _, Some(_)) => self.chunk(rest, desk),
                 _ => self.command(rest, desk),
             };
             let Some((taken, reply)) = done else { return (used, Flow::Read) };
             used += taken;
-            let flow = self.answer(reply, desk, out);
+            let flow = reply.map_or(Flow::Read, |reply| self.answer(reply, desk, out));
             if flow != Flow::Read {
                 return (used, flow);
             }
         }
     }
 
+    /// Until when a content has to rest, with `bytes` of input that are not taken yet.
+    fn rest(&mut self, bytes: usize) -> Option<u64> {
+        let come = match &self.state {
+            State::Content(..) => bytes,
+            State::Chunks(_, message, Some(chunk)) => message.len() + bytes.min(chunk.left),
+            _ => return None,
+        };
+        self.pace.rest(come, &mut self.paid)
+    }
+
     pub(super) fn woken(&mut self, desk: &Desk, out: &mut Vec<u8>) -> Flow {
         self.held.take().map_or(Flow::Read, |(reply, said)| self.say(reply, said, desk, out))
+    }
+
+    /// The TLS handshake is over, and nothing from before it counts.
+    pub(super) fn secured(&mut self) {
+        self.state = State::Idle;
+        (self.secured, self.authenticated) = (true, false);
     }
 
     fn answer(&mut self, reply: Reply, desk: &Desk, out: &mut Vec<u8>) -> Flow {
@@ -183,12 +226,15 @@ impl Session {
         reply.then
     }
 
-    /// Takes one command line, if it is complete, and answers it.
-    fn command(&mut self, input: &[u8], desk: &mut Desk) -> Option<(usize, Reply)> {
+    /// Takes one command line, if it is complete, and answers it, unless a chunk follows.
+    fn command(&mut self, input: &[u8], desk: &mut Desk) -> Option<(usize, Option<Reply>)> {
         let Some(length) = memchr(b'\n', input) else {
-            return (input.len() > LINE_BYTES_MAX).then_some((input.len(), ENDLESS_LINE));
+            return (input.len() > LINE_BYTES_MAX).then_some((input.len(), Some(ENDLESS_LINE)));
         };
         let line = input[..length].trim_ascii_end();
+        if matches!(self.state, State::Auth(_)) {
+            return Some((length + 1, Some(self.respond(line, desk))));
+        }
         let verb = memchr(b' ', line).map_or(line, |end| &line[..end]);
         let is = |name: &str| verb.eq_ignore_ascii_case(name.as_bytes());
         let reply = if is("MAIL") {
@@ -199,7 +245,14 @@ impl Session {
             self.data()
         } else if is("EHLO") || is("HELO") || is("RSET") {
             self.state = State::Idle;
-            if is("EHLO") { OFFERS } else { OK }
+            let offers = Reply { text: Text::Offers { secured: self.secured }, then: Flow::Read };
+            if is("EHLO") { offers } else { OK }
+        } else if is("BDAT") && desk.offers_chunking() {
+            return Some((length + 1, self.begin_chunk(line, desk)));
+        } else if is("AUTH") {
+            self.auth(line, desk)
+        } else if is("STARTTLS") && desk.offers_tls() {
+            if self.secured || !matches!(self.state, State::Idle) { DISORDER } else { START_TLS }
         } else if is("NOOP") || is("VRFY") {
             OK
         } else if is("QUIT") {
@@ -207,12 +260,15 @@ impl Session {
         } else {
             UNKNOWN
         };
-        Some((length + 1, reply))
+        Some((length + 1, Some(reply)))
     }
 
     fn mail(&mut self, line: &[u8], desk: &Desk) -> Reply {
         if !matches!(self.state, State::Idle) {
             return DISORDER;
+        }
+        if desk.credentials().is_some() && !self.authenticated {
+            return AUTH_NEEDED;
         }
         let messages_max = desk.behaviour(self.listener).messages_max;
         if messages_max != 0 && self.messages >= messages_max {
@@ -263,32 +319,45 @@ impl Session {
     }
 
     /// Takes the content, if it is complete, and answers it.
-    fn content(&mut self, input: &[u8], desk: &mut Desk) -> Option<(usize, Reply)> {
-        let State::Content(recipients, scan) = &mut self.state else { return None };
-        let end = find_end(input, scan);
+    fn content(&mut self, input: &[u8], desk: &mut Desk) -> Option<(usize, Option<Reply>)> {
+        let State::Content(recipients, mut scan) = self.state.take() else { return None };
+        let end = find_end(input, &mut scan);
         let content = &input[..end.unwrap_or(input.len())];
-        if !self.uncut && (end.is_some() || content.len() > self.announced / 2) {
-            match desk.strikes_content(Blow::Cut, content, end.is_some(), recipients, self.listener) {
-                Some(true) => return Some((input.len(), DROPPED)),
-                verdict => self.uncut = verdict.is_some(),
-            }
+        if self.cuts(content, end.is_some(), &recipients, desk) {
+            return Some((input.len(), Some(DROPPED)));
         }
         let Some(end) = end else {
-            return (input.len() > desk.message_bytes_max()).then_some((input.len(), ENDLESS_CONTENT));
+            self.state = State::Content(recipients, scan);
+            return (input.len() > desk.message_bytes_max()).then_some((input.len(), Some(ENDLESS_CONTENT)));
         };
+        let reply = self.receive(content, scan.stuffed, &recipients, desk);
+        Some((end + END_MARK.len(), Some(reply)))
+    }
+
+    /// Whether the connection is to be cut in this content, of which more may come. What was spared once is
+    /// spared to its end.
+    fn cuts(&mut self, content: &[u8], whole: bool, recipients: &[Recipient], desk: &Desk) -> bool {
+        if self.uncut || (!whole && content.len() <= self.announced / 2) {
+            return false;
+        }
+        let verdict = desk.strikes_content(Blow::Cut, content, whole, recipients, self.listener);
+        self.uncut = verdict == Some(false);
+        verdict == Some(true)
+    }
+
+    /// Takes a message, or does with it what was configured.
+    fn receive(&mut self, content: &[u8], stuffed: bool, recipients: &[Recipient], desk: &mut Desk) -> Reply {
+        self.messages += 1;
         let strikes =
             |blow| desk.strikes_content(blow, content, true, recipients, self.listener) == Some(true);
-        let reply = if strikes(Blow::Drop) {
+        if strikes(Blow::Drop) {
             DROPPED
         } else if strikes(Blow::Reset) {
             RESET
         } else {
-            desk.take(content, scan.stuffed, recipients);
+            desk.take(content, stuffed, recipients);
             OK
-        };
-        self.messages += 1;
-        self.state = State::Idle;
-        Some((end + END_MARK.len(), reply))
+        }
     }
 }
 
@@ -296,7 +365,7 @@ impl Reply {
     fn bytes(self, desk: &Desk) -> &[u8] {
         match self.text {
             Text::Fixed(text) => text.as_bytes(),
-            Text::Offers => desk.offers(),
+            Text::Offers { secured } => desk.offers(secured),
         }
     }
 }
