@@ -4,19 +4,24 @@
 //! It shares no code with the relay, so that it cannot share its mistakes. [`load`] sends numbered messages
 //! and remembers which were acknowledged, [`sink`] verifies what arrives, [`account`] compares the two,
 //! [`observe`] reads what the relay's processes cost, [`report`] puts it all together, and [`run`] does
-//! everything in one go. [`suite`] is what a series of such runs found.
+//! everything in one go. [`suite`] is what a series of such runs found, [`paper`] shows it as a page, and
+//! [`difference`] compares two of them.
 
 pub mod account;
 pub mod bits;
 pub mod clock;
 mod content;
+pub mod difference;
 mod engine;
 pub mod identity;
 pub mod idle;
 mod latency;
 pub mod load;
+mod number;
 pub mod observe;
+pub mod paper;
 pub mod report;
+pub mod rounds;
 pub mod run;
 pub mod sink;
 pub mod suite;

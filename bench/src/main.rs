@@ -6,12 +6,16 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
+use bench::difference::{self, Difference};
+use bench::paper::paper;
+use bench::suite::Suite;
 use bench::{idle, load, observe, run, sink, sys};
 use clap::Parser;
 use serde::Serialize;
 
 use arguments::{
-    Arguments, Command, IdleArguments, LoadArguments, RunArguments, SinkArguments, TargetArguments,
+    Arguments, Command, CompareArguments, IdleArguments, LoadArguments, ReportArguments, RunArguments,
+    SinkArguments, TargetArguments,
 };
 
 /// The status for wrong arguments and for trouble with the machine.
@@ -23,6 +27,8 @@ fn main() -> ExitCode {
         Command::Load(arguments) => run_load(arguments),
         Command::Sink(arguments) => run_sink(arguments),
         Command::Idle(arguments) => run_idle(arguments),
+        Command::Report(arguments) => report(arguments),
+        Command::Compare(arguments) => compare(arguments),
     });
     match done {
         Ok(code) => ExitCode::from(code),
@@ -140,6 +146,25 @@ fn run_idle(arguments: IdleArguments) -> io::Result<u8> {
         write_json(&path, &outcome)?;
     }
     Ok(u8::from(outcome.ready < arguments.connections))
+}
+
+fn report(arguments: ReportArguments) -> io::Result<u8> {
+    let page = paper(&Suite::read(&arguments.suite)?);
+    match arguments.output {
+        Some(path) => std::fs::write(&path, page)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?,
+        None => io::stdout().write_all(page.as_bytes())?,
+    }
+    Ok(0)
+}
+
+fn compare(arguments: CompareArguments) -> io::Result<u8> {
+    let (before, after) = (Suite::read(&arguments.before)?, Suite::read(&arguments.after)?);
+    let difference = Difference::new(&before, &after);
+    let table = difference::Table { difference: &difference, all: arguments.all };
+    // Not print!, which panics when the reader of a pipe has gone.
+    io::stdout().write_all(table.to_string().as_bytes())?;
+    Ok(u8::from(difference.got_worse()))
 }
 
 fn pids(target: &TargetArguments) -> io::Result<Vec<u32>> {
