@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bench::load::{LatencyFrom, Pipelining, Spread};
+use bench::series::Messages;
 use bench::sink::{Behaviour, Listener, Plant, parse_duration};
 use bench::{Content, load, sink};
 use clap::{Args, Parser, Subcommand};
@@ -30,6 +31,8 @@ pub enum Command {
     Sink(SinkArguments),
     /// Opens idle connections and measures the target's memory
     Idle(IdleArguments),
+    /// Plays named scenarios with several relays in turn
+    Suite(SuiteArguments),
     /// Shows a series of runs as a page of HTML that needs nothing else
     Report(ReportArguments),
     /// Compares two series of runs: what changed by more than noise. The status is 0 if nothing got worse, 1 if
@@ -187,6 +190,38 @@ pub struct CompareArguments {
     /// Show figures within noise, too
     #[arg(long)]
     pub all: bool,
+}
+
+#[derive(Args)]
+pub struct SuiteArguments {
+    /// Scenarios by name, all if none is given
+    pub scenarios: Vec<String>,
+    /// Print the names of the scenarios and what they show, and do nothing else
+    #[arg(long)]
+    pub list: bool,
+    /// Relays by the names of their adapters, or adapters by their paths, separated by commas. Ratios are to
+    /// the first
+    #[arg(long, value_delimiter = ',', required_unless_present = "list")]
+    pub relays: Vec<String>,
+    /// Where adapters are found by name
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/adapters"))]
+    pub adapters: PathBuf,
+    /// Rounds of each scenario, in each of which every relay has its turn
+    #[arg(long, default_value_t = 5)]
+    pub rounds: u32,
+    /// Messages per round, for all relays or RELAY=MESSAGES, separated by commas; without it as many as last
+    /// --seconds
+    #[arg(long)]
+    pub messages: Option<Messages>,
+    /// How long a round should last
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Where relays keep their queues: a directory on the disk under test
+    #[arg(long, required_unless_present = "list")]
+    pub directory: Option<PathBuf>,
+    /// Also write everything here, as JSON, after every round
+    #[arg(long)]
+    pub json: Option<PathBuf>,
 }
 
 impl LoadArguments {

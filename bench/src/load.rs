@@ -326,6 +326,17 @@ impl Shared {
         last.unwrap_or(0).max(self.started)
     }
 
+    /// Messages that are accepted, refused for good or in doubt.
+    fn answered(&self) -> u64 {
+        let of = |tally: &Tally| {
+            [&tally.accepted, &tally.refused, &tally.in_doubt]
+                .map(|count| count.load(Relaxed))
+                .iter()
+                .sum::<u64>()
+        };
+        self.tallies.iter().map(of).sum()
+    }
+
     fn progress(&self, done: bool) -> Progress {
         let mut progress = Progress { done, ..Progress::default() };
         let mut latency = Latencies::default();

@@ -6,16 +6,20 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
+use bench::adapter::Adapter;
 use bench::difference::{self, Difference};
+use bench::medians::medians;
 use bench::paper::paper;
+use bench::scenario::{self, Scenario};
+use bench::series::{self, News, Plan};
 use bench::suite::Suite;
-use bench::{idle, load, observe, run, sink, sys};
+use bench::{idle, load, observe, run, sink, sys, undo};
 use clap::Parser;
 use serde::Serialize;
 
 use arguments::{
     Arguments, Command, CompareArguments, IdleArguments, LoadArguments, ReportArguments, RunArguments,
-    SinkArguments, TargetArguments,
+    SinkArguments, SuiteArguments, TargetArguments,
 };
 
 /// The status for wrong arguments and for trouble with the machine.
@@ -29,6 +33,7 @@ fn main() -> ExitCode {
         Command::Idle(arguments) => run_idle(arguments),
         Command::Report(arguments) => report(arguments),
         Command::Compare(arguments) => compare(arguments),
+        Command::Suite(arguments) => run_suite(arguments),
     });
     match done {
         Ok(code) => ExitCode::from(code),
@@ -165,6 +170,63 @@ fn compare(arguments: CompareArguments) -> io::Result<u8> {
     // Not print!, which panics when the reader of a pipe has gone.
     io::stdout().write_all(table.to_string().as_bytes())?;
     Ok(u8::from(difference.got_worse()))
+}
+
+fn run_suite(arguments: SuiteArguments) -> io::Result<u8> {
+    if arguments.list {
+        for scenario in scenario::all() {
+            println!("{}\n    {}", scenario.name, scenario.shows);
+        }
+        return Ok(0);
+    }
+    undo::upon_signals()?;
+    let plan = Plan {
+        scenarios: scenarios(&arguments.scenarios)?,
+        adapters: adapters(&arguments)?,
+        rounds: arguments.rounds,
+        messages: arguments.messages.unwrap_or_default(),
+        seconds: arguments.seconds,
+        directory: arguments.directory.unwrap_or_default(),
+    };
+    let suite = series::run(&plan, |news| match (news, &arguments.json) {
+        (News::Text(text), _) => {
+            eprintln!("{text}");
+            Ok(())
+        }
+        (News::Round(suite), Some(path)) => write_json(path, suite),
+        (News::Round(_), None) => Ok(()),
+    })?;
+    print!("{}", medians(&suite));
+    let relays = suite.scenarios.iter().flat_map(|scenario| &scenario.relays);
+    let mut rounds = relays.flat_map(|relay| &relay.rounds);
+    Ok(u8::from(rounds.any(|round| !round.trouble.is_empty())))
+}
+
+fn scenarios(names: &[String]) -> io::Result<Vec<Scenario>> {
+    let mut all = scenario::all();
+    let known: Vec<_> = all.iter().map(|scenario| scenario.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        let text = format!("no scenario is named {unknown}; there are {}", known.join(" "));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    all.retain(|scenario| names.is_empty() || names.iter().any(|name| name == scenario.name));
+    Ok(all)
+}
+
+/// The adapters that can be used here; the others are named with the reason.
+fn adapters(arguments: &SuiteArguments) -> io::Result<Vec<Adapter>> {
+    let mut found = Vec::new();
+    for name in &arguments.relays {
+        let adapter = Adapter::find(name, &arguments.adapters)?;
+        match adapter.description.available {
+            true => found.push(adapter),
+            false => eprintln!("{name} is left out: {}", adapter.description.reason),
+        }
+    }
+    if found.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no relay is left"));
+    }
+    Ok(found)
 }
 
 fn pids(target: &TargetArguments) -> io::Result<Vec<u32>> {

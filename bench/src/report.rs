@@ -11,6 +11,7 @@ use crate::load::{self, Failure, Sent, Spread};
 use crate::observe::Usage;
 use crate::run::Moment;
 use crate::sink::Received;
+use crate::suite::Curve;
 use crate::{Content, identity};
 
 /// Everything that a run found.
@@ -26,6 +27,8 @@ pub struct Report {
     pub acceptance: Summary,
     /// Time from the same start to the arrival at the sink in microseconds.
     pub end_to_end: Summary,
+    /// Both in full, as "accept" and "end to end".
+    pub curves: BTreeMap<String, Curve>,
     /// End-to-end time by listener and by domain with a behaviour of its own.
     pub lanes: Vec<LaneReport>,
     /// What each side cost.
@@ -163,6 +166,9 @@ impl Report {
             throughput: Throughput::new(sent, received),
             acceptance: sent.latency.summary(),
             end_to_end: received.latency.summary(),
+            curves: [("accept", &sent.latency), ("end to end", &received.latency)]
+                .map(|(name, latency)| (name.to_string(), latency.curve()))
+                .into(),
             lanes: lanes.collect(),
             cost: Cost::new(sent, received, target),
             failures: failures.collect(),

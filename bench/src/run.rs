@@ -24,6 +24,10 @@ pub struct Config {
     pub load: load::Config,
     /// Where to receive it.
     pub sink: sink::Config,
+    /// Messages that are sent before those that count.
+    pub warm_up: u32,
+    /// Whether the sink is paused when the load begins; somebody else lets it go on.
+    pub paused: bool,
     /// Processes of the target, to observe.
     pub pids: Vec<u32>,
     /// The run is over when nothing has arrived for this long.
@@ -41,6 +45,8 @@ impl Default for Config {
         Self {
             load: load::Config::default(),
             sink: sink::Config::default(),
+            warm_up: 0,
+            paused: false,
             pids: Vec::new(),
             quiet: Duration::from_secs(10),
             linger: Duration::from_millis(300),
@@ -68,8 +74,23 @@ pub struct Moment {
 }
 
 /// Runs it all; `show` gets a moment every second.
-pub fn run(config: Config, mut show: impl FnMut(&Moment)) -> io::Result<Report> {
+pub fn run(config: Config, show: impl FnMut(&Moment)) -> io::Result<Report> {
+    run_in_two(config, show, |_, _| Ok(()))
+}
+
+/// The same, with something to do when all is sent and before the rest is awaited.
+pub(crate) fn run_in_two(
+    config: Config,
+    mut show: impl FnMut(&Moment),
+    between: impl FnOnce(&Sent, &sink::Handle) -> io::Result<()>,
+) -> io::Result<Report> {
     let sink = sink::start(config.sink.clone())?;
+    if config.warm_up > 0 {
+        warm_up(&config, &sink)?;
+    }
+    if config.paused {
+        sink.pause();
+    }
     let watch = (!config.pids.is_empty()).then(|| Watch::start(config.pids.clone())).transpose()?;
     let load = load::start(config.load.clone())?;
     let mut timeline = Timeline { start: clock::now(), moments: Vec::new() };
@@ -78,6 +99,7 @@ pub fn run(config: Config, mut show: impl FnMut(&Moment)) -> io::Result<Report> 
         clock::pause(LOOK_INTERVAL);
     }
     let sent = load.join()?;
+    between(&sent, &sink)?;
     let account =
         settle(&config, &sent, &sink, |progress| timeline.look(&sent.progress, progress, &mut show));
     timeline.add(&sent.progress, &sink.progress());
@@ -87,6 +109,16 @@ pub fn run(config: Config, mut show: impl FnMut(&Moment)) -> io::Result<Report> 
     let moments = timeline.moments;
     let both = (&sent, &received);
     Ok(Report::new(&config.load, addresses, both, account, usage, config.repeats_allowed, moments))
+}
+
+/// Sends messages that do not count, to the same sink, so that connections which the target keeps stay good.
+fn warm_up(config: &Config, sink: &sink::Handle) -> io::Result<()> {
+    let load =
+        load::Config { messages: config.warm_up, run: fastrand::u32(..), rate: None, ..config.load.clone() };
+    let sent = load::start(load)?.join()?;
+    settle(config, &sent, sink, |_| {});
+    sink.forget();
+    Ok(())
 }
 
 /// Waits until everything has arrived, or nothing more does, and draws up the account.

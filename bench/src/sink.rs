@@ -129,6 +129,9 @@ struct Shared {
     /// Connections per listener: now, and the most there were.
     open: Vec<(AtomicU64, AtomicU64)>,
     stop: AtomicBool,
+    paused: AtomicBool,
+    /// CPU time of the threads in nanoseconds that does not count.
+    cpu_before: AtomicU64,
 }
 
 /// The figures of one thread.
@@ -187,6 +190,8 @@ pub fn start(mut config: Config) -> io::Result<Handle> {
         open: addresses.iter().map(|_| Default::default()).collect(),
         addresses,
         stop: AtomicBool::new(false),
+        paused: AtomicBool::new(false),
+        cpu_before: AtomicU64::new(0),
         config,
     });
     let mut handle = Handle { shared, threads: Vec::new() };
@@ -202,6 +207,21 @@ impl Handle {
     /// The addresses as bound, in the order of the configuration.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.shared.addresses
+    }
+
+    /// Answers nothing, not even new connections, until [`Handle::resume`], as if the machine were stuck.
+    pub fn pause(&self) {
+        self.shared.paused.store(true, Relaxed);
+    }
+
+    /// Answers everything that waits.
+    pub fn resume(&self) {
+        self.shared.paused.store(false, Relaxed);
+    }
+
+    /// Counts from zero: what came so far was a warm-up.
+    pub fn forget(&self) {
+        self.shared.forget();
     }
 
     /// The figures so far. With several threads a delivery repeated across two of them counts here as two
@@ -237,6 +257,27 @@ impl Drop for Handle {
 }
 
 impl Shared {
+    fn forget(&self) {
+        for tally in &self.tallies {
+            tally.messages.store(0, Relaxed);
+            tally.refused.store(0, Relaxed);
+            tally.last.store(0, Relaxed);
+            tally.with(|detail| {
+                detail.ledger = Ledger::default();
+                detail.lanes.fill(Latencies::default());
+                detail.domains.iter_mut().for_each(|(_, count)| *count = 0);
+            });
+        }
+        for (open, most) in &self.open {
+            most.store(open.load(Relaxed), Relaxed);
+        }
+        self.cpu_before.store(self.cpu(), Relaxed);
+    }
+
+    fn cpu(&self) -> u64 {
+        self.tallies.iter().map(|tally| tally.cpu.load(Relaxed)).sum()
+    }
+
     fn progress(&self) -> Progress {
         let mut progress = Progress::default();
         let mut latency = Latencies::default();
@@ -273,7 +314,7 @@ impl Shared {
         ledger.count_into(&mut progress);
         let mut latency = Latencies::default();
         lanes.iter().for_each(|lane| latency.add(&lane.latency));
-        let cpu = self.tallies.iter().map(|tally| tally.cpu.load(Relaxed)).sum();
+        let cpu = self.cpu().saturating_sub(self.cpu_before.load(Relaxed));
         Received { ledger, progress, latency, lanes, domains, cpu }
     }
 

@@ -52,7 +52,8 @@ pub struct Relay {
 /// One relay in one scenario, once.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Round {
-    /// What was measured, in the order in which it is shown. All rounds of a scenario have the same names.
+    /// What was measured, in the order in which it is shown. All rounds of a scenario have the same names, but a
+    /// round in trouble may have none.
     pub figures: Vec<Figure>,
     /// Latencies by name ("accept", "end to end").
     pub curves: BTreeMap<String, Curve>,

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Raises the limit on open files to the hard limit and returns it.
 pub fn raise_open_files() -> io::Result<u64> {
@@ -99,5 +101,21 @@ impl Alarm {
 
     pub(crate) fn descriptor(&self) -> RawFd {
         self.descriptor.as_raw_fd()
+    }
+}
+
+/// Lets a command start with no signal blocked, whatever the rig itself has blocked.
+pub(crate) fn unblock_signals(command: &mut Command) {
+    // SAFETY: between fork and exec the closure calls only functions that are safe to call from a signal
+    // handler, on a set of its own.
+    unsafe {
+        command.pre_exec(|| {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut none);
+            match libc::pthread_sigmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) {
+                0 => Ok(()),
+                error => Err(io::Error::from_raw_os_error(error)),
+            }
+        });
     }
 }

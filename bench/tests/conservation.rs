@@ -301,6 +301,10 @@ fn a_run_reports() {
     assert_eq!(json["verdict"], "holds");
     assert!(json["throughput"]["accepted_per_second"].as_f64().unwrap() > 0.0);
     assert!(json["acceptance"]["p999"].as_u64().unwrap() > 0);
+    for name in ["accept", "end to end"] {
+        let curve = json["curves"][name].as_array().unwrap();
+        assert!(curve.len() > 30, "{name}: {curve:?}");
+    }
     assert!(report.to_string().contains("conservation holds"), "{report}");
 
     let report = run::run(config(Some(Plant::Lose(5))), |_| {}).unwrap();

@@ -55,7 +55,8 @@ impl LoadDriver {
         if idle > clock::nanoseconds(shared.config.patience) && !shared.stop.swap(true, Relaxed) {
             shared.stalled.store(true, Relaxed);
         }
-        if shared.stop.load(Relaxed) {
+        // Once every message has its answer, nobody waits for servers that let connections wait for a greeting.
+        if shared.stop.load(Relaxed) || shared.answered() >= u64::from(shared.config.messages) {
             self.deadline.get_or_insert(now + GRACE);
         }
     }

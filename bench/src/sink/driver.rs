@@ -18,6 +18,8 @@ use crate::transparency::unstuff;
 const DOMAINS_MAX: usize = 1 << 16;
 /// How often CPU time is read, in nanoseconds.
 const CHECK_INTERVAL: u64 = 50 * MILLISECOND;
+/// How often a connection to a paused sink looks whether it goes on, in nanoseconds.
+const PAUSE_INTERVAL: u64 = 10 * MILLISECOND;
 
 /// Where messages are taken, verified and counted.
 pub(super) struct Desk {
@@ -175,6 +177,12 @@ impl SinkDriver {
     pub(super) fn new(shared: Arc<Shared>, index: usize) -> Self {
         Self { desk: Desk::new(shared, index), checked: 0 }
     }
+
+    /// What a connection does while the sink is paused.
+    fn paused(&self) -> Option<Flow> {
+        let paused = self.desk.shared.paused.load(Relaxed);
+        paused.then(|| Flow::Wait(clock::now() + PAUSE_INTERVAL))
+    }
 }
 
 impl Driver for SinkDriver {
@@ -190,15 +198,21 @@ impl Driver for SinkDriver {
         } else {
             most.fetch_max(now, Relaxed);
         }
+        if let Some(flow) = self.paused() {
+            return (Session::waiting(listener, &self.desk), flow);
+        }
         Session::new(listener, full, &self.desk, out)
     }
 
     fn input(&mut self, session: &mut Session, input: &[u8], out: &mut Vec<u8>) -> (usize, Flow) {
-        session.input(input, &mut self.desk, out)
+        match self.paused() {
+            Some(flow) => (0, flow),
+            None => session.input(input, &mut self.desk, out),
+        }
     }
 
     fn woken(&mut self, session: &mut Session, out: &mut Vec<u8>) -> Flow {
-        session.woken(&self.desk, out)
+        self.paused().unwrap_or_else(|| session.woken(&self.desk, out))
     }
 
     fn closed(&mut self, session: Session, _: Ending) {

@@ -98,6 +98,12 @@ impl Session {
         (session, flow)
     }
 
+    /// A session that gets its greeting when it is woken.
+    pub(super) fn waiting(listener: usize, desk: &Desk) -> Self {
+        let delay = desk.behaviour(listener).delay;
+        Self { listener, state: State::Idle, delay, held: Some(GREETING) }
+    }
+
     pub(super) fn input(&mut self, input: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> (usize, Flow) {
         let mut used = 0;
         loop {
