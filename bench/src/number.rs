@@ -43,6 +43,7 @@ pub(crate) fn ratio(value: f64) -> String {
 pub(crate) fn percent(share: f64) -> String {
     match share * 100.0 {
         change if !change.is_finite() => "from 0".into(),
+        change if change.abs() < 0.05 => "0.0%".into(),
         change if change.abs() >= 99.95 => format!("{}{}%", sign(change), grouped(change.abs(), 0)),
         change => format!("{}{:.1}%", sign(change), change.abs()),
     }
@@ -117,7 +118,10 @@ mod tests {
     #[test]
     fn ratios_percents_and_latencies() {
         assert_eq!(["0.21", "1.00", "12.4", "0.012", "200"], [0.21, 1.0, 12.4, 0.0123, 200.0].map(ratio));
-        assert_eq!(["+12.3%", "−4.0%", "+900%", "from 0"], [0.123, -0.04, 9.0, f64::INFINITY].map(percent));
+        assert_eq!(
+            ["+12.3%", "−4.0%", "0.0%", "+900%", "from 0"],
+            [0.123, -0.04, -1e-4, 9.0, f64::INFINITY].map(percent)
+        );
         assert_eq!(["20 µs", "5 ms", "1.5 s"], [20.0, 5e3, 1.5e6].map(latency));
         assert_eq!(["0", "0.5", "20,000", "0.3"], [0.0, 0.5, 20_000.0, 0.1 + 0.2].map(tick));
         assert_eq!(["µs", "µs/message", "ms", "users"], ["us", "us/message", "ms", "users"].map(unit));

@@ -36,6 +36,7 @@ pub(super) fn bars(scenario: &Scenario, figures: &[&Figure], unit: &str) -> Mark
                 line.grid x1=(round(x(*tick))) x2=(round(x(*tick))) y1="22" y2=(floor + 3.0) {}
                 text.tick.mid x=(round(x(*tick))) y=(floor + 16.0) { (number::tick(*tick)) }
             }
+            line.axis x1=(LEFT) x2=(LEFT) y1="22" y2=(floor + 3.0) {}
             text.unit.mid x=(round(x(end / 2.0))) y=(floor + 30.0) { (number::unit(unit)) }
             @for (index, figure) in figures.iter().enumerate() {
                 @let top = rows * index as f64;
@@ -52,7 +53,6 @@ pub(super) fn bars(scenario: &Scenario, figures: &[&Figure], unit: &str) -> Mark
                     }
                 }
             }
-            line.axis x1=(LEFT) x2=(LEFT) y1="22" y2=(floor + 3.0) {}
         }
     }
 }
