@@ -39,6 +39,11 @@ pub enum Command {
     Idle(IdleArguments),
     /// Plays named scenarios with several relays in turn
     Suite(SuiteArguments),
+    /// Shows a series of runs as a page of HTML that needs nothing else
+    Report(ReportArguments),
+    /// Compares two series of runs: what changed by more than noise. The status is 0 if nothing got worse, 1 if
+    /// something did, 2 for trouble
+    Compare(CompareArguments),
 }
 
 #[derive(Args)]
@@ -293,6 +298,26 @@ pub struct IdleArguments {
     /// Also write the figures here, as JSON
     #[arg(long)]
     pub json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct ReportArguments {
+    /// The series of runs, JSON
+    pub suite: PathBuf,
+    /// Where to write the page; without it, standard output
+    #[arg(short, long, value_name = "HTML")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct CompareArguments {
+    /// The series of runs before
+    pub before: PathBuf,
+    /// The series of runs after
+    pub after: PathBuf,
+    /// Show figures within noise, too
+    #[arg(long)]
+    pub all: bool,
 }
 
 #[derive(Args)]

@@ -5,7 +5,7 @@
 //! and remembers which were acknowledged, [`sink`] verifies what arrives, [`account`] compares the two,
 //! [`observe`] reads what the relay's processes cost, [`report`] puts it all together, and [`run`] does
 //! everything in one go. [`series`] plays each [`scenario`] with every relay that an [`adapter`] starts;
-//! [`suite`] is what it found.
+//! [`suite`] is what it found, [`paper`] shows it as a page, and [`difference`] compares two of them.
 
 pub mod account;
 pub mod adapter;
@@ -14,6 +14,7 @@ pub mod book;
 pub mod card;
 pub mod clock;
 mod content;
+pub mod difference;
 pub mod drip;
 mod engine;
 mod figures;
@@ -22,9 +23,12 @@ pub mod idle;
 mod latency;
 pub mod load;
 pub mod medians;
+mod number;
 pub mod observe;
+pub mod paper;
 pub mod queued;
 pub mod report;
+pub mod rounds;
 pub mod run;
 pub mod scenario;
 pub mod search;

@@ -7,16 +7,19 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use bench::adapter::Adapter;
+use bench::difference::{self, Difference};
 use bench::medians::medians;
+use bench::paper::paper;
 use bench::scenario::{self, Scenario};
 use bench::series::{self, News, Plan};
+use bench::suite::Suite;
 use bench::{book, idle, load, observe, queued, run, search, sink, sys, undo};
 use clap::Parser;
 use serde::Serialize;
 
 use arguments::{
-    AccountArguments, Arguments, Command, IdleArguments, LoadAlone, RunArguments, SearchArguments, SinkAlone,
-    SuiteArguments, TargetArguments,
+    AccountArguments, Arguments, Command, CompareArguments, IdleArguments, LoadAlone, ReportArguments,
+    RunArguments, SearchArguments, SinkAlone, SuiteArguments, TargetArguments,
 };
 
 /// The status for wrong arguments and for trouble with the machine.
@@ -30,6 +33,8 @@ fn main() -> ExitCode {
         Command::Account(arguments) => run_account(arguments),
         Command::Search(arguments) => run_search(*arguments),
         Command::Idle(arguments) => run_idle(arguments),
+        Command::Report(arguments) => report(arguments),
+        Command::Compare(arguments) => compare(arguments),
         Command::Suite(arguments) => run_suite(arguments),
     });
     match done {
@@ -217,6 +222,25 @@ fn run_idle(arguments: IdleArguments) -> io::Result<u8> {
         write_json(&path, &outcome)?;
     }
     Ok(u8::from(outcome.ready < arguments.connections))
+}
+
+fn report(arguments: ReportArguments) -> io::Result<u8> {
+    let page = paper(&Suite::read(&arguments.suite)?);
+    match arguments.output {
+        Some(path) => std::fs::write(&path, page)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?,
+        None => io::stdout().write_all(page.as_bytes())?,
+    }
+    Ok(0)
+}
+
+fn compare(arguments: CompareArguments) -> io::Result<u8> {
+    let (before, after) = (Suite::read(&arguments.before)?, Suite::read(&arguments.after)?);
+    let difference = Difference::new(&before, &after);
+    let table = difference::Table { difference: &difference, all: arguments.all };
+    // Not print!, which panics when the reader of a pipe has gone.
+    io::stdout().write_all(table.to_string().as_bytes())?;
+    Ok(u8::from(difference.got_worse()))
 }
 
 fn run_suite(arguments: SuiteArguments) -> io::Result<u8> {
