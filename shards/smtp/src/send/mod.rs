@@ -5,7 +5,8 @@
 //!
 //! * [`Step::NeedBytes`]: receive until [`Session::deadline`] and [`Session::feed`];
 //! * [`Step::Ready`]: [`Session::begin`] a transaction or [`Session::quit`];
-//! * [`Step::Content`]: send the content, dots stuffed, and the final dot, then [`Session::content_sent`];
+//! * [`Step::Content`]: let another transaction [`Session::follow`] if one waits; send the content, dots stuffed, the
+//!   final dot, and the follower's commands; then [`Session::content_sent`];
 //! * [`Step::Done`]: record the outcomes;
 //! * [`Step::Close`]: close the connection.
 //!
