@@ -246,7 +246,7 @@ fn all_failed<H: Host>(
     tracing::info!(destination = &*site.name, endpoints = plan.endpoints.len(), %reply, "no next hop took a connection");
     // A host that does not greet us has said nothing about these recipients, so even a 5yz is no failure of theirs.
     let outcome = Outcome::Deferred(reply);
-    let next_hop = Some(endpoint.address.to_string());
+    let next_hop = Some(Arc::from(endpoint.address.to_string()));
     let alone = !site.has_others();
     if let Some(held) = carried {
         held.finish_all(outcome.clone(), next_hop, alone.then_some(rest));
@@ -268,6 +268,7 @@ async fn work<H: Host>(
         Ok(link) => link,
         Err(reply) => return Ended::Failed(reply, carried),
     };
+    let name: Arc<str> = endpoint.address.to_string().into();
     let mut next = carried;
     let most = shard.config.delivery.transactions_max;
     for served in 0..most {
@@ -287,9 +288,9 @@ async fn work<H: Host>(
                 let hung_up =
                     served == 0 && link.has_hung_up(shard) && !outcomes.iter().any(Outcome::is_final);
                 let rest = hung_up.then(|| site.rest(shard));
-                held.finish(outcomes, Some(endpoint.address.to_string()), rest);
+                held.finish(outcomes, Some(name.clone()), rest);
             }
-            Err(lost) => return broken(site, endpoint, served, (held, next), lost),
+            Err(lost) => return broken(site, name, served, (held, next), lost),
         }
         if next.is_none() && !goes_on(shard, site) {
             break;
@@ -308,7 +309,7 @@ fn goes_on<H: Host>(shard: &Shard<H>, site: &Site<H>) -> bool {
 /// risk.
 fn broken<H: Host>(
     site: &Site<H>,
-    endpoint: &Endpoint,
+    name: Arc<str>,
     served: u32,
     (held, follower): (Held<H>, Option<Held<H>>),
     lost: Lost,
@@ -324,7 +325,7 @@ fn broken<H: Host>(
         }
         Lost { reply, at_risk: false, .. } => Ended::Failed(reply, Some(held)),
         Lost { outcomes, .. } => {
-            held.finish(outcomes, Some(endpoint.address.to_string()), None);
+            held.finish(outcomes, Some(name), None);
             Ended::Broken
         }
     }

@@ -89,17 +89,17 @@ impl<H: Host> Held<H> {
     }
 
     /// Sends the outcome, one per recipient, to the shard that accepted the message.
-    pub fn finish(mut self, outcomes: Vec<Outcome>, next_hop: Option<String>, rest: Option<Time>) {
+    pub fn finish(mut self, outcomes: Vec<Outcome>, next_hop: Option<Arc<str>>, rest: Option<Time>) {
         self.send(outcomes, next_hop, rest);
     }
 
     /// The same outcome for all recipients.
-    pub fn finish_all(self, outcome: Outcome, next_hop: Option<String>, rest: Option<Time>) {
+    pub fn finish_all(self, outcome: Outcome, next_hop: Option<Arc<str>>, rest: Option<Time>) {
         let outcomes = vec![outcome; self.order().recipients.len()];
         self.finish(outcomes, next_hop, rest);
     }
 
-    fn send(&mut self, outcomes: Vec<Outcome>, next_hop: Option<String>, rest: Option<Time>) {
+    fn send(&mut self, outcomes: Vec<Outcome>, next_hop: Option<Arc<str>>, rest: Option<Time>) {
         let Some(order) = self.order.take() else { return };
         assert_eq!(outcomes.len(), order.recipients.len(), "one outcome per recipient");
         let begun = self.begun.unwrap_or_else(|| self.shard.host.now());

@@ -235,10 +235,8 @@ impl<H: Host> Link<H> {
 
 fn transaction(order: &Order, content: &Content) -> Transaction {
     Transaction {
-        sender: order.sender.clone(),
-        recipients: order.recipients.iter().map(|(_, address)| address.clone()).collect(),
-        body: order.body,
-        utf8: order.utf8,
+        envelope: order.envelope.clone(),
+        recipients: order.recipients.clone(),
         size: content.len() as u64,
     }
 }

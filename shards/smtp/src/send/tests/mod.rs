@@ -149,13 +149,17 @@ fn address(text: &str) -> Address {
 }
 
 fn transaction(recipients: usize) -> Transaction {
-    Transaction {
+    of(Envelope {
         sender: Some(address("s@x.example")),
         recipients: (0..recipients).map(|n| address(&format!("r{n}@y.example"))).collect(),
-        body: BodyType::SevenBit,
-        utf8: false,
-        size: 1000,
-    }
+        ..Envelope::default()
+    })
+}
+
+/// A transaction for all recipients.
+fn of(envelope: Envelope) -> Transaction {
+    let recipients = (0..envelope.recipients.len() as u16).collect();
+    Transaction { envelope: Arc::new(envelope), recipients, size: 1000 }
 }
 
 const PIPELINED: &str = "250-mx\n250 PIPELINING";
