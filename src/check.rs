@@ -164,11 +164,12 @@ fn describe_delivery(out: &mut String, relay: &Config) -> fmt::Result {
         out,
         "delivery",
         &format!(
-            "per destination {} connections, per shard {}; {} recipients per transaction, {} transactions per connection",
+            "per destination {} connections, per shard {}; {} recipients per transaction, {} transactions per connection{}",
             delivery.connections_max,
             delivery.shard_connections_max,
             delivery.recipients_max,
-            delivery.transactions_max
+            delivery.transactions_max,
+            if delivery.pipeline_messages { ", pipelined" } else { "" }
         ),
     )?;
     row(

@@ -149,6 +149,7 @@ fn read_delivery(section: Section<'_>, delivery: &mut Delivery) {
     section.read("shard_connections_max", value::count, &mut delivery.shard_connections_max);
     section.read("recipients_max", value::count, &mut delivery.recipients_max);
     section.read("transactions_max", value::count, &mut delivery.transactions_max);
+    section.read("pipeline_messages", value::truth, &mut delivery.pipeline_messages);
     section.read("idle_timeout", value::duration, &mut delivery.idle_timeout);
     section.read("connect_timeout", value::duration, &mut delivery.connect_timeout);
     section.read("reply_timeout", value::duration, &mut delivery.reply_timeout);

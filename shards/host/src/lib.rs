@@ -47,9 +47,9 @@ pub trait Host: Clone + 'static {
     /// Wakes a shard from another thread.
     type Bell: Bell;
 
-    /// The monotonic clock.
+    /// The monotonic clock. It may stand still until the task that asks waits for something.
     fn now(&self) -> Time;
-    /// The wall clock.
+    /// The wall clock, likewise.
     fn wall(&self) -> WallTime;
     /// Randomness, good enough for jitter and choice, not for secrets.
     fn random(&self) -> u64;

@@ -1,7 +1,7 @@
 //! Mailboxes as SMTP writes them (RFC 5321 section 4.1.2, RFC 6531 section 3.3).
 
-use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::fmt;
 
 /// Longest local part, in bytes (RFC 5321 section 4.5.3.1.1).
@@ -9,10 +9,11 @@ pub const LOCAL_BYTES_MAX: usize = 64;
 /// Longest domain, in bytes (RFC 5321 section 4.5.3.1.2).
 pub const DOMAIN_BYTES_MAX: usize = 255;
 
-/// `local@domain`. The domain is in lower case; the local part is as it came (RFC 5321 section 2.4).
+/// `local@domain`. The domain is in lower case; the local part is as it came (RFC 5321 section 2.4). Cloning it copies
+/// no text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
-    text: Box<str>,
+    text: Arc<str>,
     at: u16,
 }
 
@@ -53,15 +54,7 @@ impl Address {
         if !is_domain(domain) && !is_literal(domain) {
             return Err(AddressError::Domain);
         }
-        let mut whole = String::with_capacity(text.len());
-        whole.push_str(text);
-        if domain.is_ascii() {
-            whole[at + 1..].make_ascii_lowercase();
-        } else {
-            whole.truncate(at + 1);
-            whole.extend(domain.chars().flat_map(char::to_lowercase));
-        }
-        Ok(Address { text: whole.into_boxed_str(), at: at as u16 })
+        Ok(Address { text: with_lower_domain(text, at + 1), at: at as u16 })
     }
 
     /// The part before the last `@`, quotes included.
@@ -97,6 +90,19 @@ impl fmt::Debug for Address {
     }
 }
 
+/// `text`, in lower case from `domain_at` on.
+fn with_lower_domain(text: &str, domain_at: usize) -> Arc<str> {
+    let (front, domain) = text.split_at(domain_at);
+    if !domain.is_ascii() {
+        let mut whole = String::from(front);
+        whole.extend(domain.chars().flat_map(char::to_lowercase));
+        return whole.into();
+    }
+    let mut whole: Arc<str> = Arc::from(text);
+    Arc::get_mut(&mut whole).expect("nobody else has it yet")[domain_at..].make_ascii_lowercase();
+    whole
+}
+
 /// Where the `@` after the local part is; a quoted local part may hold others.
 fn local_part_end(text: &str) -> Option<usize> {
     let at = if text.starts_with('"') { quoted_end(text)? } else { text.find('@')? };
@@ -123,25 +129,24 @@ fn is_local_part(local: &str) -> bool {
         let inside = &local[1..local.len() - 1];
         return inside.bytes().all(|b| b >= b' ' && b != 0x7f);
     }
-    local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
+    local.as_bytes().split(|byte| *byte == b'.').all(|atom| !atom.is_empty() && atom.iter().all(is_atext))
 }
 
-fn is_atext(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte >= 0x80 || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)
+fn is_atext(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || *byte >= 0x80 || b"!#$%&'*+-/=?^_`{|}~".contains(byte)
 }
 
 /// A domain name: labels of letters, digits, hyphens (and, beyond the RFC but in use, underscores).
 pub fn is_domain(domain: &str) -> bool {
-    !domain.is_empty() && domain.len() <= DOMAIN_BYTES_MAX && domain.split('.').all(is_label)
+    domain.len() <= DOMAIN_BYTES_MAX && domain.as_bytes().split(|byte| *byte == b'.').all(is_label)
 }
 
-fn is_label(label: &str) -> bool {
+fn is_label(label: &[u8]) -> bool {
     let edge = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
-    let bytes = label.as_bytes();
     label.len() <= 63
-        && edge(bytes.first())
-        && edge(bytes.last())
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_' || *b >= 0x80)
+        && edge(label.first())
+        && edge(label.last())
+        && label.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_' || *b >= 0x80)
 }
 
 /// An address literal: `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 section 4.1.3).

@@ -2,6 +2,10 @@
 
 use crate::Address;
 use alloc::vec::Vec;
+use smallvec::SmallVec;
+
+/// Some of an envelope's recipients, by their index.
+pub type Indices = SmallVec<[u16; 4]>;
 
 /// What the content needs of the way that it takes (RFC 6152 section 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

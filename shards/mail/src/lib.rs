@@ -15,7 +15,7 @@ pub mod time;
 pub mod trace;
 
 pub use address::{Address, AddressError};
-pub use envelope::{BodyType, Envelope};
+pub use envelope::{BodyType, Envelope, Indices};
 pub use id::{IdSource, MessageId};
 pub use outcome::Outcome;
 pub use reply::{Class, Enhanced, Reply};

@@ -81,6 +81,13 @@ impl<O> Destination<O> {
         self.ready.pop_front()
     }
 
+    /// The oldest order, to follow another on a connection that is at work: only if it `may`, and only while at least
+    /// as many wait as connections are open, so that none of them is about to take it.
+    pub fn pop_surplus(&mut self, may: impl FnOnce(&O) -> bool) -> Option<O> {
+        let is_surplus = self.ready.len() >= self.open() && self.ready.front().is_some_and(may);
+        is_surplus.then(|| self.pop()).flatten()
+    }
+
     /// Takes all orders that `matches`, in order.
     pub fn take_where(&mut self, mut matches: impl FnMut(&O) -> bool) -> VecDeque<O> {
         let (taken, kept) = core::mem::take(&mut self.ready).into_iter().partition(|order| matches(order));
@@ -253,6 +260,15 @@ mod tests {
         let mut destination = owned(1, 10);
         assert_eq!(destination.lend(1).connections, 0);
         assert!(destination.try_open() && !destination.is_over_limit());
+    }
+
+    #[test]
+    fn only_an_order_that_no_connection_is_about_to_take_follows_another() {
+        let mut destination = owned(2, 4);
+        while destination.try_open() {}
+        assert_eq!(destination.pop_surplus(|order| *order > 0), None, "the oldest may not");
+        let popped = [(); 4].map(|()| destination.pop_surplus(|_| true));
+        assert_eq!(popped, [Some(0), Some(1), Some(2), None]);
     }
 
     #[test]

@@ -8,7 +8,6 @@
 //! ```
 //! From Waiting and Ready a delivery that is too old is claimed by [`Queue::sweep`], and is Out until settled.
 
-use alloc::boxed::Box;
 use alloc::collections::{BinaryHeap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -16,7 +15,7 @@ use core::cmp::Reverse;
 use core::hash::BuildHasherDefault;
 use core::time::Duration;
 use hashbrown::HashMap;
-use mail::{MessageId, Time};
+use mail::{Indices, MessageId, Time};
 use slab::Slab;
 
 /// At least so many orders of one destination are out at once, whatever its limits.
@@ -32,7 +31,7 @@ pub struct NewDelivery {
     /// The destination's name.
     pub destination: Arc<str>,
     /// Indices of the recipients in the envelope.
-    pub recipients: Box<[u16]>,
+    pub recipients: Indices,
     /// Failed attempts so far.
     pub attempts: u16,
     /// When the next attempt is due.
@@ -51,7 +50,7 @@ pub struct Due<P> {
     /// Where to.
     pub destination: Arc<str>,
     /// Indices of the recipients in the envelope.
-    pub recipients: Box<[u16]>,
+    pub recipients: Indices,
     /// Failed attempts so far.
     pub attempts: u16,
     /// When the message is too old.
@@ -86,7 +85,7 @@ struct Delivery {
     destination: u32,
     attempts: u16,
     state: State,
-    recipients: Box<[u16]>,
+    recipients: Indices,
 }
 
 #[derive(Debug)]
@@ -161,27 +160,24 @@ impl<P: Copy> Queue<P> {
         id: MessageId,
         place: P,
         expires: Time,
-        deliveries: Vec<NewDelivery>,
+        deliveries: impl IntoIterator<Item = NewDelivery>,
         now: Time,
-    ) -> Vec<DeliveryKey> {
-        assert!(!deliveries.is_empty(), "a message without deliveries is done, not queued");
-        let count = deliveries.len() as u32;
-        let message = self.messages.insert(Message { id, place, expires, deliveries: count }) as u32;
-        deliveries.into_iter().map(|new| self.add_delivery(message, new, now)).collect()
+    ) {
+        let message = self.messages.insert(Message { id, place, expires, deliveries: 0 });
+        for new in deliveries {
+            self.messages[message].deliveries += 1;
+            self.add_delivery(message as u32, new, now);
+        }
+        assert!(self.messages[message].deliveries > 0, "a message without deliveries is done, not queued");
     }
 
-    fn add_delivery(&mut self, message: u32, new: NewDelivery, now: Time) -> DeliveryKey {
+    fn add_delivery(&mut self, message: u32, new: NewDelivery, now: Time) {
         let destination = self.destination(&new.destination);
         self.destinations[destination as usize].deliveries += 1;
         let NewDelivery { recipients, attempts, due, .. } = new;
         let delivery = Delivery { message, destination, attempts, state: State::Waiting(due), recipients };
         let key = self.deliveries.insert(delivery) as u32;
-        if due <= now {
-            self.make_ready(key)
-        } else {
-            self.waiting.push(Reverse((due, key)))
-        }
-        DeliveryKey(key)
+        if due <= now { self.make_ready(key) } else { self.waiting.push(Reverse((due, key))) }
     }
 
     fn destination(&mut self, name: &Arc<str>) -> u32 {
@@ -308,7 +304,7 @@ impl<P: Copy> Queue<P> {
     }
 
     /// Ends the attempt of a delivery that is out. `deferred` recipients wait until `again`; none: it is done.
-    pub fn settle(&mut self, key: DeliveryKey, deferred: Box<[u16]>, again: Time) -> Settled<P> {
+    pub fn settle(&mut self, key: DeliveryKey, deferred: Indices, again: Time) -> Settled<P> {
         let DeliveryKey(index) = key;
         let delivery = &mut self.deliveries[index as usize];
         assert!(matches!(delivery.state, State::Out), "only what is out is settled");
@@ -425,7 +421,7 @@ mod tests {
     fn one(destination: &str, due: u64) -> Vec<NewDelivery> {
         alloc::vec![NewDelivery {
             destination: Arc::from(destination),
-            recipients: Box::new([0]),
+            recipients: [0].into_iter().collect(),
             attempts: 0,
             due: Time(due)
         }]
@@ -448,7 +444,7 @@ mod tests {
         assert_eq!(out.len(), WINDOW_MIN + 3);
         assert!(out[..6].iter().filter(|due| &*due.destination == "quick").count() == 3);
         assert!(queue.is_backed_up("slow") && !queue.is_backed_up("quick"));
-        let settled = queue.settle(out[0].key, Box::new([]), Time(0));
+        let settled = queue.settle(out[0].key, Indices::new(), Time(0));
         assert_eq!(settled.retired, Some(out[0].place));
         assert_eq!(drain(&mut queue).len(), 1, "one settled, one more may leave");
     }
@@ -456,17 +452,17 @@ mod tests {
     #[test]
     fn deferred_recipients_come_back_when_due_and_only_they() {
         let mut queue = Queue::new(0);
-        let both = NewDelivery { recipients: Box::new([0, 1]), ..one("a", 0).remove(0) };
+        let both = NewDelivery { recipients: [0, 1].into_iter().collect(), ..one("a", 0).remove(0) };
         queue.add(MessageId(1), 1, Time(100 * SECOND), alloc::vec![both], Time(0));
         let due = queue.take().expect("ready");
-        assert_eq!(queue.settle(due.key, Box::new([1]), Time(5 * SECOND)).retired, None);
+        assert_eq!(queue.settle(due.key, [1].into_iter().collect(), Time(5 * SECOND)).retired, None);
         assert_eq!((queue.take(), queue.next_due()), (None, Time(5 * SECOND)));
         queue.tick(Time(5 * SECOND - 1));
         assert_eq!(queue.take(), None);
         queue.tick(Time(5 * SECOND));
         let again = queue.take().expect("due");
         assert_eq!((&*again.recipients, again.attempts), (&[1u16][..], 1));
-        assert_eq!(queue.settle(again.key, Box::new([]), Time(0)).retired, Some(1));
+        assert_eq!(queue.settle(again.key, Indices::new(), Time(0)).retired, Some(1));
         assert_eq!(
             (queue.messages(), queue.deliveries(), queue.out(), queue.next_due()),
             (0, 0, 0, Time::FAR)
@@ -476,11 +472,11 @@ mod tests {
     #[test]
     fn a_message_is_retired_with_its_last_delivery() {
         let mut queue = Queue::new(0);
-        let deliveries = ["a", "b", "c"].iter().flat_map(|name| one(name, 0)).collect();
+        let deliveries = ["a", "b", "c"].iter().flat_map(|name| one(name, 0));
         queue.add(MessageId(1), 7, Time(100 * SECOND), deliveries, Time(0));
         let out = drain(&mut queue);
         let retired: Vec<_> =
-            out.iter().map(|due| queue.settle(due.key, Box::new([]), Time(0)).retired).collect();
+            out.iter().map(|due| queue.settle(due.key, Indices::new(), Time(0)).retired).collect();
         assert_eq!(retired, [None, None, Some(7)]);
     }
 
@@ -507,7 +503,7 @@ mod tests {
         let old = queue.sweep(Time(100 * SECOND), 1000, 1000);
         assert_eq!(old.len(), 21 - out.len());
         for due in old.iter().chain(&out) {
-            queue.settle(due.key, Box::new([]), Time(0));
+            queue.settle(due.key, Indices::new(), Time(0));
         }
         assert_eq!((queue.messages(), queue.ready(), queue.out()), (0, 0, 0));
         queue.tick(Time(1000 * SECOND));
@@ -530,6 +526,7 @@ mod tests {
 
     #[test]
     fn waiting_costs_little_memory() {
-        assert!(size_of::<Message<[u32; 4]>>() <= 48 && size_of::<Delivery>() <= 48);
+        // A delivery includes the indices of up to four recipients: nothing else is allocated for it.
+        assert!(size_of::<Message<[u32; 4]>>() <= 48 && size_of::<Delivery>() <= 56);
     }
 }

@@ -116,6 +116,9 @@ pub struct Delivery {
     pub recipients_max: usize,
     /// Transactions on one connection before it is closed.
     pub transactions_max: u32,
+    /// Whether the commands of the next message may leave right behind the content of one, when the next hop offers
+    /// PIPELINING and more mail waits than connections are open.
+    pub pipeline_messages: bool,
     /// How long a connection waits for another message.
     pub idle_timeout: Duration,
     /// Wait for a connection to be opened.
@@ -182,6 +185,7 @@ impl Default for Delivery {
             shard_connections_max: 5_000,
             recipients_max: 100,
             transactions_max: 1000,
+            pipeline_messages: true,
             idle_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(30),
             reply_timeout: Duration::from_secs(300),

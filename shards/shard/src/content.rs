@@ -8,26 +8,35 @@ const END: &[u8] = b".\r\n";
 
 /// Reference-counted content. Cloning it copies nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content(Bytes);
+pub struct Content {
+    wire: Bytes,
+    /// Whether a line may start with a dot.
+    dotted: bool,
+}
 
 impl Content {
     /// Takes content whose lines end in CRLF; one that does not gets a last CRLF on the wire only if it must.
-    pub fn new(mut content: Vec<u8>) -> Content {
+    pub fn new(content: Vec<u8>) -> Content {
+        Content::received(content, true)
+    }
+
+    /// The same when it is known whether a line starts with a dot.
+    pub fn received(mut content: Vec<u8>, dotted: bool) -> Content {
         if !content.is_empty() && !content.ends_with(b"\r\n") {
             content.extend_from_slice(b"\r\n");
         }
         content.extend_from_slice(END);
-        Content(Bytes::from(content))
+        Content { wire: Bytes::from(content), dotted }
     }
 
     /// The content without the end of data.
     pub fn bytes(&self) -> &[u8] {
-        &self.0[..self.0.len() - END.len()]
+        &self.wire[..self.len()]
     }
 
     /// Bytes of content.
     pub fn len(&self) -> usize {
-        self.0.len() - END.len()
+        self.wire.len() - END.len()
     }
 
     /// Whether there is no content.
@@ -39,10 +48,10 @@ impl Content {
     /// and the end of data.
     pub fn wire(&self) -> Bytes {
         let content = self.bytes();
-        if !content.starts_with(b".") && memmem::find(content, b"\r\n.").is_none() {
-            return self.0.clone();
+        if !self.dotted || (!content.starts_with(b".") && memmem::find(content, b"\r\n.").is_none()) {
+            return self.wire.clone();
         }
-        let mut stuffed = Vec::with_capacity(self.0.len() + 64);
+        let mut stuffed = Vec::with_capacity(self.wire.len() + 64);
         let mut rest = content;
         if rest.starts_with(b".") {
             stuffed.push(b'.');

@@ -246,7 +246,7 @@ fn all_failed<H: Host>(
     tracing::info!(destination = &*site.name, endpoints = plan.endpoints.len(), %reply, "no next hop took a connection");
     // A host that does not greet us has said nothing about these recipients, so even a 5yz is no failure of theirs.
     let outcome = Outcome::Deferred(reply);
-    let next_hop = Some(endpoint.address.to_string());
+    let next_hop = Some(Arc::from(endpoint.address.to_string()));
     let alone = !site.has_others();
     if let Some(held) = carried {
         held.finish_all(outcome.clone(), next_hop, alone.then_some(rest));
@@ -268,36 +268,67 @@ async fn work<H: Host>(
         Ok(link) => link,
         Err(reply) => return Ended::Failed(reply, carried),
     };
+    let name: Arc<str> = endpoint.address.to_string().into();
     let mut next = carried;
-    for served in 0..shard.config.delivery.transactions_max {
+    let most = shard.config.delivery.transactions_max;
+    for served in 0..most {
         let Some(mut held) = next_order(shard, site, permit, next.take()).await else { break };
         held.begin();
         shard.metrics.count.transactions.bump();
-        match link.deliver(shard, held.order()).await {
+        // The first transaction of a connection shows whether the next hop goes on after it.
+        let may_follow = shard.config.delivery.pipeline_messages
+            && served > 0
+            && served + 1 < most
+            && goes_on(shard, site);
+        let delivered = link.deliver(shard, held.order(), site, may_follow).await;
+        next = link.take_follower();
+        match delivered {
             Ok(outcomes) => {
                 // A next hop that hangs up on the first message of a connection is not to be tried with the rest.
                 let hung_up =
                     served == 0 && link.has_hung_up(shard) && !outcomes.iter().any(Outcome::is_final);
                 let rest = hung_up.then(|| site.rest(shard));
-                held.finish(outcomes, Some(endpoint.address.to_string()), rest);
+                held.finish(outcomes, Some(name.clone()), rest);
             }
-            Err(Lost { at_risk: false, .. }) if served > 0 => {
-                // The next hop has had enough of this connection; a new one begins the order again.
-                site.put_back(held);
-                return Ended::Broken;
-            }
-            Err(Lost { reply, at_risk: false, .. }) => return Ended::Failed(reply, Some(held)),
-            Err(Lost { outcomes, .. }) => {
-                held.finish(outcomes, Some(endpoint.address.to_string()), None);
-                return Ended::Broken;
-            }
+            Err(lost) => return broken(site, name, served, (held, next), lost),
         }
-        if shard.draining.is_raised() || site.is_over_limit() {
+        if next.is_none() && !goes_on(shard, site) {
             break;
         }
     }
     link.quit(shard).await;
     Ended::Orderly
+}
+
+/// Whether a connection may begin another transaction.
+fn goes_on<H: Host>(shard: &Shard<H>, site: &Site<H>) -> bool {
+    !shard.draining.is_raised() && !site.is_over_limit()
+}
+
+/// Settles what a lost connection had in hand: an order, and perhaps the one that followed it, of which nothing was at
+/// risk.
+fn broken<H: Host>(
+    site: &Site<H>,
+    name: Arc<str>,
+    served: u32,
+    (held, follower): (Held<H>, Option<Held<H>>),
+    lost: Lost,
+) -> Ended<H> {
+    if let Some(follower) = follower {
+        site.put_back(follower);
+    }
+    match lost {
+        Lost { at_risk: false, .. } if served > 0 => {
+            // The next hop has had enough of this connection; a new one begins the order again.
+            site.put_back(held);
+            Ended::Broken
+        }
+        Lost { reply, at_risk: false, .. } => Ended::Failed(reply, Some(held)),
+        Lost { outcomes, .. } => {
+            held.finish(outcomes, Some(name), None);
+            Ended::Broken
+        }
+    }
 }
 
 /// The next order for a connection: the one in hand, one that waits, or one that comes while it is idle.

@@ -11,6 +11,7 @@ use mail::{Envelope, WallTime};
 use queue::Due;
 use spool::Place;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Records that are read back from the spool at once.
 pub(crate) const READS_MAX: usize = 16;
@@ -43,30 +44,29 @@ impl<H: Host> Shard<H> {
     fn send_fresh(&self, due: Due<Place>, fresh: FreshMessage) {
         self.metrics.record(Stage::Ready, self.host.wall().since(fresh.accepted));
         let content = Some(fresh.content).filter(|content| self.may_carry(content.len()));
-        let order = self.order(due, &fresh.envelope, content, fresh.accepted);
+        let order = self.order(due, fresh.envelope, content, fresh.accepted);
         self.send_order(order);
     }
 
     pub(crate) fn order(
         &self,
         due: Due<Place>,
-        envelope: &Envelope,
+        envelope: Arc<Envelope>,
         content: Option<Content>,
         accepted: WallTime,
     ) -> Box<Order> {
         self.carried.set(self.carried.get() + content.as_ref().map_or(0, Content::len));
-        let address = |index: &u16| Some((*index, envelope.recipients.get(usize::from(*index))?.clone()));
+        let mut recipients = due.recipients;
+        recipients.retain(|index| usize::from(*index) < envelope.recipients.len());
         Box::new(Order {
             origin: self.number,
             key: due.key,
             id: due.id,
             place: due.place,
             content,
-            sender: envelope.sender.clone(),
-            recipients: due.recipients.iter().filter_map(address).collect(),
+            envelope,
+            recipients,
             destination: due.destination,
-            body: envelope.body,
-            utf8: envelope.utf8,
             accepted,
             expires: due.expires,
             attempts: due.attempts,
@@ -102,7 +102,7 @@ async fn read<H: Host>(shard: Rc<Shard<H>>, due: Due<Place>) {
             shard.metrics.count.contents_read.bump();
             let small = stored.content.len() <= CARRIED_BYTES_MAX && shard.may_carry(stored.content.len());
             let content = small.then(|| Content::new(stored.content));
-            let order = shard.order(due, &stored.envelope, content, stored.accepted);
+            let order = shard.order(due, Arc::new(stored.envelope), content, stored.accepted);
             shard.send_order(order);
         }
         Err(error) => shard.unreadable(&due, &error),

@@ -13,7 +13,7 @@ use crate::content::Content;
 use crate::metrics::Snapshot;
 use crate::plan::Plan;
 use crossbeam_queue::ArrayQueue;
-use mail::{Address, BodyType, MessageId, Outcome, Time, WallTime};
+use mail::{Address, Envelope, Indices, MessageId, Outcome, Time, WallTime};
 use queue::{DeliveryKey, Lent};
 use spool::Place;
 use std::sync::Arc;
@@ -85,20 +85,23 @@ pub struct Order {
     pub content: Option<Content>,
     /// The destination's name.
     pub destination: Arc<str>,
-    /// The reverse-path.
-    pub sender: Option<Address>,
-    /// Index in the envelope, and address.
-    pub recipients: Vec<(u16, Address)>,
-    /// The body type.
-    pub body: BodyType,
-    /// Whether SMTPUTF8 was asked for.
-    pub utf8: bool,
+    /// The message's envelope.
+    pub envelope: Arc<Envelope>,
+    /// Those of its recipients that it is for.
+    pub recipients: Indices,
     /// When it was accepted.
     pub accepted: WallTime,
     /// When it is too old.
     pub expires: Time,
     /// Failed attempts so far.
     pub attempts: u16,
+}
+
+impl Order {
+    /// Index and address of each recipient.
+    pub fn addresses(&self) -> impl Iterator<Item = (u16, &Address)> {
+        self.recipients.iter().map(|index| (*index, &self.envelope.recipients[usize::from(*index)]))
+    }
 }
 
 /// An order with what came of it.
@@ -109,7 +112,7 @@ pub struct Done {
     /// One outcome per recipient of the order, in its order.
     pub outcomes: Vec<Outcome>,
     /// The next hop that answered, where one did.
-    pub next_hop: Option<String>,
+    pub next_hop: Option<Arc<str>>,
     /// When the attempt began: a connection took the order, or it was given up without one.
     pub begun: Time,
     /// The destination rests until then.

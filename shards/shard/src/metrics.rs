@@ -59,6 +59,8 @@ counters! {
     crowded,
     /// Transactions with next hops.
     transactions,
+    /// Transactions whose commands left right behind the content of another.
+    followers,
     /// Deliveries handed to another shard.
     orders_sent,
     /// Deliveries taken from another shard.

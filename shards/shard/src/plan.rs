@@ -4,6 +4,8 @@ use crate::config::{Config, DomainPattern, NextHop};
 use host::{AddressAnswer, DnsError, Host, Mx};
 use mail::address::literal_address;
 use mail::{Outcome, Reply, Time};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,8 @@ use std::time::Duration;
 pub const HOSTS_MAX: usize = 8;
 /// Addresses that are tried for one destination.
 pub const ENDPOINTS_MAX: usize = 16;
+/// Domains whose destination's name is remembered.
+const NAMES_MAX: usize = 4096;
 /// How long an answer of the domain name system may be used at most.
 const PLAN_AGE_MAX: Duration = Duration::from_secs(3600);
 
@@ -47,6 +51,8 @@ pub struct Nowhere {
 #[derive(Debug)]
 pub struct Routes {
     routes: Vec<(DomainPattern, Arc<str>)>,
+    /// Destinations of domains seen before; forgotten all at once when there are [`NAMES_MAX`] of them.
+    known: RefCell<HashMap<Box<str>, Arc<str>>>,
 }
 
 impl Routes {
@@ -56,11 +62,25 @@ impl Routes {
             let hops: Vec<String> = to.iter().map(NextHop::to_string).collect();
             Arc::from(format!("to:{}", hops.join(",")))
         };
-        Routes { routes: config.routes.iter().map(|route| (route.domain.clone(), name(&route.to))).collect() }
+        let routes = config.routes.iter().map(|route| (route.domain.clone(), name(&route.to))).collect();
+        Routes { routes, known: RefCell::default() }
     }
 
     /// The name of the destination for `domain` (in lower case): its most specific static route, else its MX.
     pub fn destination(&self, domain: &str) -> Arc<str> {
+        if let Some(known) = self.known.borrow().get(domain) {
+            return known.clone();
+        }
+        let name = self.find(domain);
+        let mut known = self.known.borrow_mut();
+        if known.len() == NAMES_MAX {
+            known.clear();
+        }
+        known.insert(domain.into(), name.clone());
+        name
+    }
+
+    fn find(&self, domain: &str) -> Arc<str> {
         let ranked = self.routes.iter().filter_map(|(pattern, name)| Some((pattern.rank(domain)?, name)));
         match ranked.max_by_key(|(rank, _)| *rank) {
             Some((_, name)) => name.clone(),

@@ -7,7 +7,7 @@
 use crate::config::Config;
 use crate::shard::Shard;
 use host::Host;
-use mail::MessageId;
+use mail::{Indices, MessageId};
 use queue::NewDelivery;
 use spool::{Limits, Log, LogState, RecoveredMessage};
 use std::collections::BTreeMap;
@@ -87,16 +87,17 @@ pub fn requeue<H: Host>(shard: &Shard<H>, messages: Vec<RecoveredMessage>) {
             .iter()
             .map(|recipient| (recipient.index, (recipient.attempts, recipient.next)))
             .collect();
-        let delivery = |(destination, recipients): (Arc<str>, Vec<u16>)| {
+        let delivery = |(destination, recipients): (Arc<str>, Indices)| {
             let of_group = || recipients.iter().filter_map(|index| state.get(index));
             let attempts = of_group().map(|(attempts, _)| *attempts).max().unwrap_or(0);
             let next = of_group().map(|(_, next)| *next).min().unwrap_or(wall);
             // A wall clock that fell back holds mail for no longer than a wait can be.
             let due = (now + next.since(wall)).min(now + longest).min(expires);
-            NewDelivery { destination, recipients: recipients.into_boxed_slice(), attempts, due }
+            NewDelivery { destination, recipients, attempts, due }
         };
-        let deliveries: Vec<NewDelivery> = shard.group(domains).into_iter().map(delivery).collect();
-        if !deliveries.is_empty() {
+        let groups = shard.group(domains);
+        if !groups.is_empty() {
+            let deliveries = groups.into_iter().map(delivery);
             shard.queue.borrow_mut().add(message.id, message.place, expires, deliveries, now);
         }
     }

@@ -7,10 +7,11 @@ use crate::metrics::Stage;
 use crate::shard::Shard;
 use host::{Host, Planted};
 use mail::bounce::{self, Failure, Report};
-use mail::{Address, BodyType, Envelope, MessageId, Outcome, Reply, Time};
+use mail::{Address, BodyType, Envelope, Indices, MessageId, Outcome, Reply, Time};
 use queue::{DeliveryKey, Due};
 use spool::{OutcomeRecord, Place, ReadError, RecipientState};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Deliveries whose age is looked at when one has been found too old.
@@ -26,7 +27,7 @@ struct Verdict {
     /// Recipients that the sender must be told of.
     failures: Vec<Failure>,
     /// Recipients that wait again.
-    deferred: Vec<u16>,
+    deferred: Indices,
 }
 
 impl<H: Host> Shard<H> {
@@ -56,7 +57,7 @@ impl<H: Host> Shard<H> {
         let expired = done.order.expires <= self.host.now();
         let mut verdict = Verdict::default();
         let count = &self.metrics.count;
-        for ((index, address), outcome) in done.order.recipients.iter().zip(&done.outcomes) {
+        for ((index, address), outcome) in done.order.addresses().zip(&done.outcomes) {
             let state = match outcome {
                 Outcome::Delivered(_) => {
                     count.recipients_delivered.bump();
@@ -65,7 +66,7 @@ impl<H: Host> Shard<H> {
                 }
                 Outcome::Deferred(_) if !expired => {
                     count.recipients_deferred.bump();
-                    verdict.deferred.push(*index);
+                    verdict.deferred.push(index);
                     continue;
                 }
                 Outcome::Deferred(reply) => {
@@ -79,7 +80,7 @@ impl<H: Host> Shard<H> {
                     RecipientState::Failed
                 }
             };
-            verdict.finals.push((*index, state));
+            verdict.finals.push((index, state));
         }
         verdict
     }
@@ -100,7 +101,7 @@ impl<H: Host> Shard<H> {
             transaction_us = took.as_micros() as u64,
             "attempt"
         );
-        for ((_, address), outcome) in order.recipients.iter().zip(&done.outcomes) {
+        for ((_, address), outcome) in order.addresses().zip(&done.outcomes) {
             let (result, reply) = match outcome {
                 Outcome::Delivered(reply) => ("delivered", reply),
                 Outcome::Deferred(reply) if order.expires <= now => ("expired", reply),
@@ -128,9 +129,9 @@ impl<H: Host> Shard<H> {
         self.settle_queue(order.key, order.id, order.place, verdict.deferred, again);
     }
 
-    fn settle_queue(&self, key: DeliveryKey, id: MessageId, place: Place, deferred: Vec<u16>, again: Time) {
+    fn settle_queue(&self, key: DeliveryKey, id: MessageId, place: Place, deferred: Indices, again: Time) {
         let waits = !deferred.is_empty();
-        let settled = self.queue.borrow_mut().settle(key, deferred.into_boxed_slice(), again);
+        let settled = self.queue.borrow_mut().settle(key, deferred, again);
         if let Some(place) = settled.retired {
             self.log_of(place).retire(id, place);
         }
@@ -151,11 +152,11 @@ impl<H: Host> Shard<H> {
             let recipients = due.recipients.iter().map(|index| (*index, RecipientState::Expired)).collect();
             let record = OutcomeRecord { id: due.id, at: self.host.wall(), recipients };
             self.log_of(due.place).append_outcome(due.place, &record);
-            return self.settle_queue(due.key, due.id, due.place, Vec::new(), due.expires);
+            return self.settle_queue(due.key, due.id, due.place, Indices::new(), due.expires);
         }
         self.metrics.count.recipients_deferred.add(due.recipients.len() as u64);
         let wait = self.config.retry.wait(due.attempts.saturating_add(1), self.host.random());
-        self.settle_queue(due.key, due.id, due.place, due.recipients.to_vec(), self.host.now() + wait);
+        self.settle_queue(due.key, due.id, due.place, due.recipients.clone(), self.host.now() + wait);
     }
 
     /// Looks at the ages of the next `budget` deliveries; those that are too old fail now, a bounded number at once.
@@ -171,7 +172,7 @@ impl<H: Host> Shard<H> {
 }
 
 fn failure(address: &Address, reply: Reply, done: &Done) -> Failure {
-    Failure { recipient: address.clone(), reply, next_hop: done.next_hop.clone() }
+    Failure { recipient: address.clone(), reply, next_hop: done.next_hop.as_deref().map(String::from) }
 }
 
 /// The last reply, said to be the last.
@@ -186,7 +187,7 @@ async fn expire<H: Host>(shard: Rc<Shard<H>>, due: Due<Place>) {
     match stored {
         Ok(stored) => {
             let headers = Content::new(bounce::headers(&stored.content).to_vec());
-            let order = shard.order(due, &stored.envelope, Some(headers), stored.accepted);
+            let order = shard.order(due, Arc::new(stored.envelope), Some(headers), stored.accepted);
             let reply = Reply::new(451, (4, 4, 7), "no attempt succeeded in time");
             let outcomes = vec![Outcome::Deferred(reply); order.recipients.len()];
             shard.settle(Done { order, outcomes, next_hop: None, begun: shard.host.now(), rest: None });
@@ -221,7 +222,7 @@ async fn report_then_record<H: Host>(shard: Rc<Shard<H>>, order: Box<Order>, ver
 
 /// Stores and queues the report to the sender. A null reverse-path gets none (RFC 5321 section 4.5.5).
 async fn report<H: Host>(shard: &Rc<Shard<H>>, order: &Order, failures: &[Failure]) -> Result<(), String> {
-    let Some(sender) = &order.sender else {
+    let Some(sender) = &order.envelope.sender else {
         shard.metrics.count.bounces_suppressed.bump();
         return Ok(());
     };
@@ -243,7 +244,7 @@ async fn report<H: Host>(shard: &Rc<Shard<H>>, order: &Order, failures: &[Failur
         arrived: order.accepted,
         failures,
         headers: &original,
-        utf8: order.utf8,
+        utf8: order.envelope.utf8,
     };
     let content = bounce::report(&report);
     let utf8 = report.is_utf8();

@@ -27,6 +27,8 @@ pub struct Site<H: Host> {
     /// No new connection before this.
     opens_at: Cell<Time>,
     made: Time,
+    /// A next hop did not answer commands that came right behind a content; it is not sent any again.
+    pub follows_not: Cell<bool>,
     /// It stands in the queue of those that wait for room to open a connection.
     pub crowded: Cell<bool>,
 }
@@ -87,17 +89,17 @@ impl<H: Host> Held<H> {
     }
 
     /// Sends the outcome, one per recipient, to the shard that accepted the message.
-    pub fn finish(mut self, outcomes: Vec<Outcome>, next_hop: Option<String>, rest: Option<Time>) {
+    pub fn finish(mut self, outcomes: Vec<Outcome>, next_hop: Option<Arc<str>>, rest: Option<Time>) {
         self.send(outcomes, next_hop, rest);
     }
 
     /// The same outcome for all recipients.
-    pub fn finish_all(self, outcome: Outcome, next_hop: Option<String>, rest: Option<Time>) {
+    pub fn finish_all(self, outcome: Outcome, next_hop: Option<Arc<str>>, rest: Option<Time>) {
         let outcomes = vec![outcome; self.order().recipients.len()];
         self.finish(outcomes, next_hop, rest);
     }
 
-    fn send(&mut self, outcomes: Vec<Outcome>, next_hop: Option<String>, rest: Option<Time>) {
+    fn send(&mut self, outcomes: Vec<Outcome>, next_hop: Option<Arc<str>>, rest: Option<Time>) {
         let Some(order) = self.order.take() else { return };
         assert_eq!(outcomes.len(), order.recipients.len(), "one outcome per recipient");
         let begun = self.begun.unwrap_or_else(|| self.shard.host.now());
@@ -167,6 +169,7 @@ impl<H: Host> Site<H> {
             way: RefCell::new(way),
             opens_at: Cell::new(Time(0)),
             made: now,
+            follows_not: Cell::new(false),
             crowded: Cell::new(false),
         }
     }
@@ -190,6 +193,15 @@ impl<H: Host> Site<H> {
     /// The oldest order at hand.
     pub fn pop(&self) -> Option<Held<H>> {
         self.destination.borrow_mut().pop()
+    }
+
+    /// The order whose commands may leave behind the content of another. Its content is in memory, so that it can
+    /// leave as soon as the next hop asks for it.
+    pub fn pop_follower(&self) -> Option<Held<H>> {
+        if self.follows_not.get() {
+            return None;
+        }
+        self.destination.borrow_mut().pop_surplus(|held| held.order().content.is_some())
     }
 
     /// Begins to wait for an order. The permit must be idle before.

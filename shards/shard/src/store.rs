@@ -4,13 +4,12 @@ use crate::content::Content;
 use crate::metrics::Stage;
 use crate::shard::Shard;
 use host::Host;
-use mail::{Envelope, MessageId, Reply, WallTime};
+use mail::{Envelope, Indices, MessageId, Reply, WallTime};
 use queue::NewDelivery;
 use smtp::receive::Incoming;
 use spool::{AppendError, Place};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// Stored messages whose content is still in memory for the first attempt, within a budget of bytes; the oldest
@@ -26,7 +25,7 @@ pub struct Fresh {
 #[derive(Clone, Debug)]
 pub struct FreshMessage {
     /// Its envelope.
-    pub envelope: Rc<Envelope>,
+    pub envelope: Arc<Envelope>,
     /// Its content.
     pub content: Content,
     /// When it was accepted.
@@ -72,7 +71,7 @@ impl Fresh {
 impl<H: Host> Shard<H> {
     /// Makes a received message durable and queues it. `Ok` is the promise behind the 250.
     pub(crate) async fn store(&self, incoming: Incoming, client: IpAddr) -> Result<(), Reply> {
-        let Incoming { id, accepted, envelope, content, .. } = incoming;
+        let Incoming { id, accepted, envelope, content, dotted } = incoming;
         let begun = self.host.now();
         let appended = self.home.append_message(id, accepted, &envelope, &content).await;
         let place = appended.map_err(|error| self.refuse_to_store(id, error))?;
@@ -89,7 +88,7 @@ impl<H: Host> Shard<H> {
             durable_us = took.as_micros() as u64,
             "accepted"
         );
-        self.enqueue(id, place, envelope, Content::new(content), accepted);
+        self.enqueue(id, place, envelope, Content::received(content, dotted), accepted);
         Ok(())
     }
 
@@ -116,18 +115,12 @@ impl<H: Host> Shard<H> {
     ) {
         let now = self.host.now();
         let groups = self.group(envelope.recipients.iter().enumerate().map(|(i, r)| (i as u16, r.domain())));
-        let new = |(destination, recipients): (Arc<str>, Vec<u16>)| NewDelivery {
-            destination,
-            recipients: recipients.into_boxed_slice(),
-            attempts: 0,
-            due: now,
-        };
-        let deliveries: Vec<NewDelivery> = groups.into_iter().map(new).collect();
         let fresh =
-            FreshMessage { envelope: Rc::new(envelope), content, accepted, deliveries: deliveries.len() };
+            FreshMessage { envelope: Arc::new(envelope), content, accepted, deliveries: groups.len() };
         self.fresh.borrow_mut().keep(id, fresh);
         let expires = now + self.config.retry.max_age;
-        self.queue.borrow_mut().add(id, place, expires, deliveries, now);
+        let new = |(destination, recipients)| NewDelivery { destination, recipients, attempts: 0, due: now };
+        self.queue.borrow_mut().add(id, place, expires, groups.into_iter().map(new), now);
         self.dispatch();
     }
 
@@ -136,18 +129,21 @@ impl<H: Host> Shard<H> {
     pub(crate) fn group<'a>(
         &self,
         recipients: impl Iterator<Item = (u16, &'a str)>,
-    ) -> Vec<(Arc<str>, Vec<u16>)> {
-        let mut groups: Vec<(Arc<str>, Vec<u16>)> = Vec::new();
+    ) -> Vec<(Arc<str>, Indices)> {
+        let mut groups: Vec<(Arc<str>, Indices)> = Vec::with_capacity(1);
+        // The last group of each destination but that of `groups`' own last.
         let mut open: BTreeMap<Arc<str>, usize> = BTreeMap::new();
         for (index, domain) in recipients {
             let destination = self.routes.destination(domain);
-            match open.get(&destination) {
-                Some(group) if groups[*group].1.len() < self.config.delivery.recipients_max => {
-                    groups[*group].1.push(index);
-                }
+            let last = groups.len().checked_sub(1).filter(|last| groups[*last].0 == destination);
+            let group = last.or_else(|| open.get(&destination).copied());
+            match group.map(|group| &mut groups[group].1) {
+                Some(group) if group.len() < self.config.delivery.recipients_max => group.push(index),
                 _ => {
-                    open.insert(destination.clone(), groups.len());
-                    groups.push((destination, vec![index]));
+                    if let Some((before, _)) = groups.last() {
+                        open.insert(before.clone(), groups.len() - 1);
+                    }
+                    groups.push((destination, [index].into_iter().collect()));
                 }
             }
         }

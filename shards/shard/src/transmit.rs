@@ -5,9 +5,10 @@ use crate::message::Order;
 use crate::metrics::Stage;
 use crate::plan::Endpoint;
 use crate::shard::Shard;
+use crate::site::{Held, Site};
 use host::{Conn, Host};
 use mail::{Outcome, Reply};
-use smtp::send::{Profile, Session, Step, Transaction};
+use smtp::send::{Phase, Profile, Session, Step, Transaction};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,12 +16,22 @@ use std::time::Duration;
 /// Wait for a peer to take commands, which are small.
 const COMMAND_SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Up to so many bytes of content leave together with the commands that follow them: copying them costs less than a
+/// write of its own for the commands.
+const JOINED_BYTES_MAX: usize = 16 << 10;
+/// Most buffer for commands that a connection keeps.
+const OUT_BYTES_KEPT: usize = 1 << 10;
+
 /// A connection to a next hop, greeted and ready.
-pub struct Link<C> {
-    conn: C,
+pub struct Link<H: Host> {
+    conn: H::Conn,
     session: Session,
     /// Commands that wait to leave in one write.
     out: Vec<u8>,
+    /// The order whose commands have left behind the content of the one under way.
+    follower: Option<Held<H>>,
+    /// Whether the order under way followed another.
+    follows: bool,
 }
 
 /// A connection that was lost in the middle of a transaction.
@@ -34,20 +45,20 @@ pub struct Lost {
     pub at_risk: bool,
 }
 
-impl<C: Conn> Link<C> {
+impl<H: Host> Link<H> {
     /// Connects, and waits until a transaction may begin.
-    pub async fn open<H: Host<Conn = C>>(shard: &Shard<H>, endpoint: &Endpoint) -> Result<Link<C>, Reply> {
+    pub async fn open(shard: &Shard<H>, endpoint: &Endpoint) -> Result<Link<H>, Reply> {
         let deadline = shard.host.now() + shard.config.delivery.connect_timeout;
         let connected = shard.host.connect(endpoint.address, None, deadline).await;
         let conn = connected.map_err(|error| unreachable(endpoint, &error))?;
         shard.metrics.count.connections_opened.bump();
         let session = Session::new(Rc::new(profile(shard)), shard.host.now());
-        let mut link = Link { conn, session, out: Vec::new() };
+        let mut link = Link { conn, session, out: Vec::new(), follower: None, follows: false };
         link.until_ready(shard).await?;
         Ok(link)
     }
 
-    async fn until_ready<H: Host<Conn = C>>(&mut self, shard: &Shard<H>) -> Result<(), Reply> {
+    async fn until_ready(&mut self, shard: &Shard<H>) -> Result<(), Reply> {
         loop {
             match self.session.step(shard.host.now(), &mut self.out) {
                 Step::Ready => return Ok(()),
@@ -62,49 +73,59 @@ impl<C: Conn> Link<C> {
         }
     }
 
-    /// Delivers an order: one outcome per recipient.
-    pub async fn deliver<H: Host<Conn = C>>(
+    /// Delivers an order: one outcome per recipient. If another one of the `site` may follow it and does,
+    /// [`Link::take_follower`] gives it, to be delivered next, or to be put back after an error.
+    pub async fn deliver(
         &mut self,
         shard: &Shard<H>,
         order: &Order,
+        site: &Site<H>,
+        may_follow: bool,
     ) -> Result<Vec<Outcome>, Lost> {
         let deferred = |reply| vec![Outcome::Deferred(reply); order.recipients.len()];
-        if self.conn.is_stale() {
+        if self.is_between() && self.conn.is_stale() {
             return Err(Lost { outcomes: deferred(closed_early()), reply: closed_early(), at_risk: false });
         }
         let content = match content(shard, order).await {
             Ok(content) => content,
             Err(reply) => return Ok(deferred(reply)),
         };
-        let transaction = Transaction {
-            sender: order.sender.clone(),
-            recipients: order.recipients.iter().map(|(_, address)| address.clone()).collect(),
-            body: order.body,
-            utf8: order.utf8,
-            size: content.len() as u64,
-        };
         let begun = shard.host.now();
-        let outcomes = self.transact(shard, transaction, &content).await;
+        let outcomes = self.transact(shard, order, &content, (site, may_follow)).await;
         shard.metrics.record(Stage::Transaction, shard.host.now().since(begun));
         outcomes
     }
 
-    /// Whether the next hop has said that it ends the connection.
-    pub fn has_hung_up<H: Host<Conn = C>>(&mut self, shard: &Shard<H>) -> bool {
+    /// The order whose commands the next hop has got already.
+    pub fn take_follower(&mut self) -> Option<Held<H>> {
+        self.follower.take()
+    }
+
+    /// Whether no transaction is under way, and none follows.
+    fn is_between(&self) -> bool {
+        self.session.phase() == Phase::Idle
+    }
+
+    /// Whether the next hop has said that it ends the connection, when no transaction follows.
+    pub fn has_hung_up(&mut self, shard: &Shard<H>) -> bool {
         matches!(self.session.step(shard.host.now(), &mut self.out), Step::Close(_))
     }
 
-    async fn transact<H: Host<Conn = C>>(
+    async fn transact(
         &mut self,
         shard: &Shard<H>,
-        transaction: Transaction,
+        order: &Order,
         content: &Content,
+        (site, may_follow): (&Site<H>, bool),
     ) -> Result<Vec<Outcome>, Lost> {
-        if let Err(reply) = self.until_ready(shard).await {
-            let outcomes = vec![Outcome::Deferred(reply.clone()); transaction.recipients.len()];
-            return Err(Lost { outcomes, reply, at_risk: false });
+        self.follows = !self.is_between();
+        if !self.follows {
+            if let Err(reply) = self.until_ready(shard).await {
+                let outcomes = vec![Outcome::Deferred(reply.clone()); order.recipients.len()];
+                return Err(Lost { outcomes, reply, at_risk: false });
+            }
+            self.session.begin(transaction(order, content), shard.host.now(), &mut self.out);
         }
-        self.session.begin(transaction, shard.host.now(), &mut self.out);
         let mut content_sent = false;
         loop {
             let failed = match self.session.step(shard.host.now(), &mut self.out) {
@@ -113,7 +134,8 @@ impl<C: Conn> Link<C> {
                 Step::NeedBytes => self.exchange(shard).await.err(),
                 Step::Content => {
                     content_sent = true;
-                    let sent = self.send_content(shard, content).await;
+                    let commands = if may_follow { self.follow(shard, site) } else { None };
+                    let sent = self.send_content(shard, content, commands).await;
                     self.session.content_sent(shard.host.now());
                     sent.err()
                 }
@@ -121,6 +143,9 @@ impl<C: Conn> Link<C> {
                 Step::Ready => unreachable!("a transaction is open"),
             };
             if let Some(reply) = failed {
+                if self.follows && self.session.phase() == Phase::Mail {
+                    site.follows_not.set(true);
+                }
                 let outcomes = self.session.lost(reply.clone()).unwrap_or_default();
                 let decided = outcomes.iter().any(Outcome::is_final);
                 return Err(Lost { outcomes, reply, at_risk: content_sent || decided });
@@ -128,17 +153,54 @@ impl<C: Conn> Link<C> {
         }
     }
 
-    async fn send_content<H: Host<Conn = C>>(
+    /// Sends the content, and behind it the commands of an order that follows.
+    async fn send_content(
         &mut self,
         shard: &Shard<H>,
         content: &Content,
+        commands: Option<Vec<u8>>,
     ) -> Result<(), Reply> {
         self.flush(shard).await?;
-        self.conn.send_bytes(content.wire(), self.session.deadline()).await.map_err(|error| lost(&error))
+        let deadline = self.session.deadline();
+        let wire = content.wire();
+        let sent = match commands {
+            None => self.conn.send_bytes(wire, deadline).await,
+            Some(commands) if wire.len() <= JOINED_BYTES_MAX => {
+                self.out.reserve_exact(wire.len() + commands.len());
+                self.out.extend_from_slice(&wire);
+                self.out.extend_from_slice(&commands);
+                self.conn.send(&mut self.out, deadline).await
+            }
+            Some(mut commands) => match self.conn.send_bytes(wire, deadline).await {
+                Ok(()) => self.conn.send(&mut commands, deadline).await,
+                failed => failed,
+            },
+        };
+        self.out.shrink_to(OUT_BYTES_KEPT);
+        sent.map_err(|error| lost(&error))
+    }
+
+    /// Lets an order follow the one under way, if one waits that may, and gives its commands.
+    fn follow(&mut self, shard: &Shard<H>, site: &Site<H>) -> Option<Vec<u8>> {
+        let mut held = site.pop_follower()?;
+        let mut commands = Vec::new();
+        let order = held.order();
+        let follows = order
+            .content
+            .as_ref()
+            .is_some_and(|content| self.session.follow(transaction(order, content), &mut commands));
+        if !follows {
+            site.put_back(held);
+            return None;
+        }
+        held.begin();
+        shard.metrics.count.followers.bump();
+        self.follower = Some(held);
+        Some(commands)
     }
 
     /// Sends what waits, and feeds the session with what comes.
-    async fn exchange<H: Host<Conn = C>>(&mut self, shard: &Shard<H>) -> Result<(), Reply> {
+    async fn exchange(&mut self, shard: &Shard<H>) -> Result<(), Reply> {
         self.flush(shard).await?;
         match self.conn.recv(self.session.deadline()).await {
             Ok(Some(chunk)) => {
@@ -151,7 +213,7 @@ impl<C: Conn> Link<C> {
         }
     }
 
-    async fn flush<H: Host<Conn = C>>(&mut self, shard: &Shard<H>) -> Result<(), Reply> {
+    async fn flush(&mut self, shard: &Shard<H>) -> Result<(), Reply> {
         if self.out.is_empty() {
             return Ok(());
         }
@@ -160,7 +222,7 @@ impl<C: Conn> Link<C> {
     }
 
     /// Says goodbye and closes; the next hop's answer is awaited only as long as closing waits anyway.
-    pub async fn quit<H: Host<Conn = C>>(mut self, shard: &Shard<H>) {
+    pub async fn quit(mut self, shard: &Shard<H>) {
         if self.until_ready(shard).await.is_err() {
             return;
         }
@@ -168,6 +230,14 @@ impl<C: Conn> Link<C> {
         if self.flush(shard).await.is_ok() {
             self.conn.close().await;
         }
+    }
+}
+
+fn transaction(order: &Order, content: &Content) -> Transaction {
+    Transaction {
+        envelope: order.envelope.clone(),
+        recipients: order.recipients.clone(),
+        size: content.len() as u64,
     }
 }
 

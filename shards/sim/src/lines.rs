@@ -71,6 +71,11 @@ impl Lines {
         self.conn.send(&mut bytes.to_vec(), deadline).await
     }
 
+    /// Forgets what has come and was not taken.
+    pub fn forget(&mut self) {
+        self.taken = self.buffer.len();
+    }
+
     /// Reads and forgets what comes until the end, an error or `deadline`.
     pub async fn drain(&mut self, deadline: Time) {
         self.buffer.clear();

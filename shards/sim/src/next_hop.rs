@@ -41,6 +41,8 @@ pub struct Profile {
     pub silent_after_dot: Chance,
     /// Offers PIPELINING.
     pub pipelines: bool,
+    /// Loses what came together with the end of a content.
+    pub forgets: bool,
     /// Offers 8BITMIME.
     pub eight_bit: bool,
     /// When it does not listen.
@@ -61,6 +63,7 @@ impl Profile {
             resets_after_dot: Chance::NEVER,
             silent_after_dot: Chance::NEVER,
             pipelines: true,
+            forgets: false,
             eight_bit: true,
             outages: Vec::new(),
         }
@@ -173,12 +176,20 @@ impl Talk<'_> {
             let Some(line) = self.lines.line(self.world.now() + PATIENCE).await? else {
                 return Ok(Leave::Close);
             };
-            if let Some(number) = self.unconfirmed.take() {
-                self.journal.confirm(number, self.world.now());
+            // Commands of a transaction may have left before the client heard the 250 (RFC 2920 section 3.1).
+            if !["MAIL", "RCPT", "DATA"].iter().any(|verb| line.starts_with(verb.as_bytes())) {
+                self.confirm();
             }
             if let Next::Leave(how) = self.command(&String::from_utf8_lossy(&line)).await? {
                 return Ok(how);
             }
+        }
+    }
+
+    /// The client has heard our last 250: what it just sent could not have come before.
+    fn confirm(&mut self) {
+        if let Some(number) = self.unconfirmed.take() {
+            self.journal.confirm(number, self.world.now());
         }
     }
 
@@ -240,6 +251,9 @@ impl Talk<'_> {
         let lines_left = if closes { self.world.workload().below(20) } else { usize::MAX };
         let Some(content) = self.content(lines_left).await? else { return Ok(Next::Leave(Leave::Close)) };
         let transaction = self.transaction.take();
+        if self.next_hop.profile.borrow().forgets {
+            self.lines.forget();
+        }
         if let Some(refusal) = self.refusal().await? {
             self.reply(&refusal).await?;
             return Ok(Next::Command);
@@ -265,6 +279,7 @@ impl Talk<'_> {
         let mut content = Vec::new();
         loop {
             let Some(line) = self.lines.line(self.world.now() + PATIENCE).await? else { return Ok(None) };
+            self.confirm();
             if line == b"." {
                 return Ok(Some(content));
             }

@@ -206,6 +206,29 @@ fn a_busy_destination_is_spread_and_its_limit_holds() {
     });
 }
 
+#[test]
+fn a_next_hop_that_loses_commands_behind_a_content_is_not_sent_any_again() {
+    let hop = SocketAddr::new(ip(2), 25);
+    let route = Route { domain: DomainPattern::Any, to: vec![Hop::Address(hop)] };
+    let delivery = Delivery { connections_max: 2, ..Delivery::default() };
+    in_world(Config { routes: vec![route], delivery, ..config() }, move |world, journal| async move {
+        let forgetful = Profile { forgets: true, tarpits: Chance(500_000), ..Profile::kind() };
+        next_hop("forgetful", 2, forgetful).start(&world, &journal);
+        for client in 0..10u64 {
+            let batch = (0..10).map(|n| message(client * 10 + n, "a@any.example")).collect();
+            let (world, journal) = (world.clone(), journal.clone());
+            world.outside().clone().spawn(async move { send(&world, &journal, batch).await });
+        }
+        world.sleep(Duration::from_secs(3600)).await;
+        let arrived = arrivals(&journal);
+        assert_eq!((arrived.len(), oracle::check(&journal.records(), &[])), (100, vec![]));
+        let last = arrived.iter().map(|(_, at)| *at).max().expect("something arrived");
+        let reply_timeout = Delivery::default().reply_timeout;
+        assert!(last > Time(0) + reply_timeout, "it was tried: {last:?}");
+        assert!(last < Time(0) + 3 * reply_timeout, "and not again and again: {last:?}");
+    });
+}
+
 /// Ten clients that try again for minutes.
 async fn send_patiently(world: &World, journal: &Journal) {
     for client in 0..10u64 {

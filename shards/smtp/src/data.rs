@@ -9,6 +9,10 @@ use alloc::vec::Vec;
 
 use memchr::memchr2;
 
+/// Bytes that are looked at together. Small enough that the block with the end of data costs little, in which each
+/// line is read by itself.
+const BLOCK: usize = 256;
+
 /// Decodes one message's content, however it is cut.
 #[derive(Clone, Debug)]
 pub struct Decoder {
@@ -104,11 +108,29 @@ impl Decoder {
         // What lies between `kept` and `at` is content that has been read but not copied.
         let (mut kept, mut at) = (0, 0);
         while at < bytes.len() && self.place != Place::End {
+            if let Some(place) = self.place.after_block(&bytes[at..]) {
+                self.place = place;
+                at += BLOCK;
+                continue;
+            }
+            at = self.read_lines(bytes, at, (at + BLOCK).min(bytes.len()), &mut kept, &mut content);
+        }
+        self.keep(&bytes[kept..at], content);
+        at
+    }
+
+    /// Reads from `at` to `end`, at least, or to the end of data, line by line.
+    fn read_lines(
+        &mut self,
+        bytes: &[u8],
+        mut at: usize,
+        end: usize,
+        kept: &mut usize,
+        content: &mut Option<&mut Vec<u8>>,
+    ) -> usize {
+        while at < end && self.place != Place::End {
             if self.place == Place::Text {
-                let Some(length) = memchr2(b'\r', b'\n', &bytes[at..]) else {
-                    at = bytes.len();
-                    break;
-                };
+                let Some(length) = memchr2(b'\r', b'\n', &bytes[at..end]) else { return end };
                 at += length;
             }
             let byte = bytes[at];
@@ -117,8 +139,8 @@ impl Decoder {
             match (before, byte) {
                 // The dot, and the CR after it, are kept back: stuffing, or the end.
                 (Place::LineStart, b'.') | (Place::Dot, b'\r') | (Place::DotCr, b'\n') => {
-                    self.keep(&bytes[kept..at], content.as_deref_mut());
-                    kept = at + 1;
+                    self.keep(&bytes[*kept..at], content.as_deref_mut());
+                    *kept = at + 1;
                 }
                 (Place::Dot, b'.') => self.dotted = true,
                 (Place::Cr, b'\n') => {}
@@ -127,7 +149,6 @@ impl Decoder {
             }
             at += 1;
         }
-        self.keep(&bytes[kept..at], content);
         at
     }
 
@@ -152,6 +173,35 @@ impl Place {
             _ => Place::Text,
         }
     }
+
+    /// The place after a whole block at the start of `bytes`, if nothing in it needs a closer look: each CR before an
+    /// LF, each LF behind a CR, no dot at the start of a line. One byte more must be there, to see what follows.
+    fn after_block(self, bytes: &[u8]) -> Option<Place> {
+        let block = bytes.first_chunk::<BLOCK>()?;
+        let next = bytes.get(1..)?.first_chunk::<BLOCK>()?;
+        let is_plain_start = match self {
+            Place::Text => block[0] != b'\n',
+            Place::LineStart => block[0] != b'\n' && block[0] != b'.',
+            Place::Cr => block[0] == b'\n',
+            Place::Dot | Place::DotCr | Place::End => false,
+        };
+        if !is_plain_start || !is_plain(block, next) {
+            return None;
+        }
+        Some(match block[BLOCK - 1] {
+            b'\r' => Place::Cr,
+            b'\n' => Place::LineStart,
+            _ => Place::Text,
+        })
+    }
+}
+
+/// Without branches, so that the compiler compares many bytes at once.
+fn is_plain(block: &[u8; BLOCK], next: &[u8; BLOCK]) -> bool {
+    let odd = |(byte, next): (&u8, &u8)| {
+        u8::from((*byte == b'\r') != (*next == b'\n')) | (u8::from(*byte == b'\n') & u8::from(*next == b'.'))
+    };
+    block.iter().zip(next).map(odd).fold(0, |all, one| all | one) == 0
 }
 
 #[cfg(test)]

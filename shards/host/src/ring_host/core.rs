@@ -7,10 +7,10 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use io_uring::{opcode, squeue, types};
-use mail::Time;
+use mail::{Time, WallTime};
 
 use super::bell::RingBell;
 use super::listener::Accepting;
@@ -71,6 +71,10 @@ pub(super) struct Shared {
     pub(super) bell: RingBell,
     /// Whether the bell was heard and nobody has been told.
     pub(super) rung: Cell<bool>,
+    /// What the clocks said when they were first asked since the pump last ran. Reading one costs as much as parsing a
+    /// command, and a message asks dozens of times.
+    now: Cell<Option<Time>>,
+    wall: Cell<Option<WallTime>>,
     /// Polls of tasks, by which the pump knows whether anything ran.
     pub(super) polls: Cell<u64>,
     /// Whether the main task has returned.
@@ -91,6 +95,20 @@ pub(super) fn now() -> Time {
     Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the clock that the others ask")]
+fn wall() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn remember<T: Copy>(place: &Cell<Option<T>>, read: fn() -> T) -> T {
+    place.get().unwrap_or_else(|| {
+        let read = read();
+        place.set(Some(read));
+        read
+    })
+}
+
 impl Shared {
     /// Makes the ring, on the thread that will use it.
     pub(super) fn new(memory: Memory, bell: RingBell) -> io::Result<Shared> {
@@ -102,6 +120,8 @@ impl Shared {
             memory,
             bell,
             rung: Cell::new(false),
+            now: Cell::new(None),
+            wall: Cell::new(None),
             polls: Cell::new(0),
             has_ended: Cell::new(false),
             spawned: Cell::new(0),
@@ -109,6 +129,22 @@ impl Shared {
             stalls: Cell::new(0),
             fatal: RefCell::new((None, None)),
         })
+    }
+
+    /// The monotonic clock as tasks see it: it stands still while they run one after the other.
+    pub(super) fn now(&self) -> Time {
+        remember(&self.now, now)
+    }
+
+    /// The same for the wall clock.
+    pub(super) fn wall(&self) -> WallTime {
+        remember(&self.wall, wall)
+    }
+
+    /// Lets the clocks be read anew.
+    pub(super) fn forget_time(&self) {
+        self.now.set(None);
+        self.wall.set(None);
     }
 
     /// The core, for the length of one expression or block without an await.

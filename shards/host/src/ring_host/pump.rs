@@ -25,6 +25,7 @@ pub(super) async fn pump(shared: Rc<Shared>) -> io::Error {
     let mut held = 0;
     loop {
         let (polls, left) = (shared.polls.get(), now());
+        shared.forget_time();
         yield_once().await;
         if shared.has_ended.get() {
             // The main task is done, which glommio notices only once this one no longer runs.

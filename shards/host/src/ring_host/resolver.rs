@@ -20,7 +20,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use mail::Time;
 
 use self::runtime::ShardRuntime;
-use super::core::{Shared, now};
+use super::core::Shared;
 use crate::{AddressAnswer, DnsError, Mx, MxAnswer};
 
 /// Longest time that an answer is good, in seconds, whatever its TTL says.
@@ -52,6 +52,7 @@ pub enum DnsServers {
 
 /// Asks for one shard.
 pub(super) struct Resolver {
+    shared: Rc<Shared>,
     /// Or why there is none.
     hickory: Result<hickory_resolver::Resolver<ShardRuntime>, String>,
 }
@@ -63,7 +64,7 @@ impl Resolver {
         if let Err(error) = &hickory {
             tracing::error!(error, "names cannot be looked up");
         }
-        Resolver { hickory }
+        Resolver { shared: shared.clone(), hickory }
     }
 
     /// The mail exchangers of a domain.
@@ -77,26 +78,26 @@ impl Resolver {
     /// The addresses of a host: IPv6 first, both asked at once.
     pub(super) async fn addresses(&self, name: &str) -> Result<AddressAnswer, DnsError> {
         let (six, four) = both(self.ask(name, RecordType::AAAA), self.ask(name, RecordType::A)).await;
-        merge(six.map(Found::addresses), four.map(Found::addresses))
+        merge(six.map(Found::addresses), four.map(Found::addresses), self.shared.now())
     }
 
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Found, DnsError> {
         let hickory = self.hickory.as_ref().map_err(|error| DnsError::Transient(error.clone()))?;
         let Ok(mut absolute) = Name::from_ascii(name) else {
-            return Err(DnsError::NoSuchDomain(now() + seconds(NEGATIVE_SECONDS_MAX)));
+            return Err(DnsError::NoSuchDomain(self.shared.now() + seconds(NEGATIVE_SECONDS_MAX)));
         };
         absolute.set_fqdn(true);
         match hickory.lookup(absolute, kind).await {
             Ok(lookup) => {
                 let shortest =
                     lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(TTL_SECONDS_MIN);
-                let expires = now() + seconds(shortest.clamp(TTL_SECONDS_MIN, TTL_SECONDS_MAX));
+                let expires = self.shared.now() + seconds(shortest.clamp(TTL_SECONDS_MIN, TTL_SECONDS_MAX));
                 Ok(Found {
                     data: lookup.answers().iter().map(|record| record.data.clone()).collect(),
                     expires,
                 })
             }
-            Err(NetError::Dns(ServerError::NoRecordsFound(missing))) => nothing(&missing),
+            Err(NetError::Dns(ServerError::NoRecordsFound(missing))) => nothing(&missing, self.shared.now()),
             Err(error) => Err(DnsError::Transient(format!("{name} {kind}: {error}"))),
         }
     }
@@ -151,9 +152,9 @@ fn mail_exchanger(data: &RData) -> Option<Mx> {
 }
 
 /// The answer to a question that has no records: empty when the name exists.
-fn nothing(missing: &NoRecords) -> Result<Found, DnsError> {
+fn nothing(missing: &NoRecords, now: Time) -> Result<Found, DnsError> {
     let ttl = missing.negative_ttl.unwrap_or(NEGATIVE_SECONDS_DEFAULT);
-    let expires = now() + seconds(ttl.clamp(TTL_SECONDS_MIN, NEGATIVE_SECONDS_MAX));
+    let expires = now + seconds(ttl.clamp(TTL_SECONDS_MIN, NEGATIVE_SECONDS_MAX));
     match missing.response_code {
         ResponseCode::NXDomain => Err(DnsError::NoSuchDomain(expires)),
         ResponseCode::NoError => Ok(Found { data: Vec::new(), expires }),
@@ -166,6 +167,7 @@ fn nothing(missing: &NoRecords) -> Result<Found, DnsError> {
 fn merge(
     six: Result<AddressAnswer, DnsError>,
     four: Result<AddressAnswer, DnsError>,
+    now: Time,
 ) -> Result<AddressAnswer, DnsError> {
     match (six, four) {
         (Ok(mut six), Ok(four)) => {
@@ -173,7 +175,7 @@ fn merge(
             Ok(AddressAnswer { expires: six.expires.min(four.expires), ..six })
         }
         (Ok(some), Err(_)) | (Err(_), Ok(some)) if !some.addresses.is_empty() => {
-            Ok(AddressAnswer { expires: some.expires.min(now() + seconds(NEGATIVE_SECONDS_DEFAULT)), ..some })
+            Ok(AddressAnswer { expires: some.expires.min(now + seconds(NEGATIVE_SECONDS_DEFAULT)), ..some })
         }
         (Err(DnsError::Transient(text)), _) | (_, Err(DnsError::Transient(text))) => {
             Err(DnsError::Transient(text))
@@ -220,6 +222,14 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
+
+    /// Both answers merged at the beginning of time.
+    fn merge(
+        six: Result<AddressAnswer, DnsError>,
+        four: Result<AddressAnswer, DnsError>,
+    ) -> Result<AddressAnswer, DnsError> {
+        super::merge(six, four, Time(0))
+    }
 
     fn found(addresses: &[&str], expires: u64) -> Result<AddressAnswer, DnsError> {
         let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();

@@ -106,6 +106,23 @@ fn every_short_stream_is_decoded_like_the_reference() {
     }
 }
 
+#[test]
+fn every_short_stream_across_the_edge_of_a_block_is_decoded_like_the_reference() {
+    const ALPHABET: [u8; 4] = [b'\r', b'\n', b'.', b'a'];
+    let filler = [b'a'; BLOCK + 2];
+    for number in 0..4usize.pow(5) {
+        let middle: Vec<u8> = (0..5).map(|place| ALPHABET[number >> (2 * place) & 3]).collect();
+        for before in BLOCK - 5..=BLOCK + 1 {
+            let stream = [&filler[..before], &middle, &filler, b"\r\n.\r\n"].concat();
+            let expected = reference(&stream);
+            assert_same(&stream, &expected, &[&stream]);
+            for cut in [BLOCK - 1, BLOCK, BLOCK + 1] {
+                assert_same(&stream, &expected, &[&stream[..cut], &stream[cut..]]);
+            }
+        }
+    }
+}
+
 fn end_of(stream: &[u8]) -> Option<usize> {
     check_every_way(stream);
     decoded(&[stream]).end

@@ -47,7 +47,7 @@ impl Capabilities {
                 "UTF-8 address or header, but the next hop has no SMTPUTF8",
             ));
         }
-        if transaction.body == BodyType::EightBit && !self.eight_bit {
+        if transaction.envelope.body == BodyType::EightBit && !self.eight_bit {
             return Some(Reply::new(554, (5, 6, 3), "8-bit content, but the next hop has no 8BITMIME"));
         }
         match self.size {
@@ -62,8 +62,9 @@ impl Capabilities {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::sync::Arc;
     use alloc::vec;
-    use mail::Address;
+    use mail::{Address, Envelope};
 
     #[test]
     fn extensions_are_read_in_any_case_and_order() {
@@ -83,14 +84,14 @@ mod tests {
 
     #[test]
     fn what_the_next_hop_cannot_take_is_found() {
-        let plain = Transaction {
-            sender: None,
-            recipients: vec![Address::parse("a@b", false).expect("mailbox")],
-            body: BodyType::SevenBit,
-            utf8: false,
+        let mailbox = |text| Address::parse(text, true).expect("mailbox");
+        let simple = Envelope { recipients: vec![mailbox("a@b")], ..Envelope::default() };
+        let whole = |envelope: Envelope| Transaction {
+            recipients: (0..envelope.recipients.len() as u16).collect(),
+            envelope: Arc::new(envelope),
             size: 100,
         };
-        let utf8 = |text| Address::parse(text, true).expect("mailbox");
+        let plain = whole(simple.clone());
         let none = Capabilities::default();
         let code =
             |offered: &Capabilities, t: &Transaction| offered.obstacle(t).and_then(|reply| reply.enhanced);
@@ -100,16 +101,21 @@ mod tests {
         assert_eq!(code(&sized(0), &plain), None);
         assert_eq!(code(&sized(100), &plain), None);
         assert_eq!(code(&sized(99), &plain), detail(3, 4));
-        let eight = Transaction { body: BodyType::EightBit, ..plain.clone() };
+        let eight = whole(Envelope { body: BodyType::EightBit, ..simple.clone() });
         assert_eq!(code(&none, &eight), detail(6, 3));
         assert_eq!(code(&Capabilities { eight_bit: true, ..none.clone() }, &eight), None);
         for needs in [
-            Transaction { utf8: true, ..plain.clone() },
-            Transaction { sender: Some(utf8("é@b")), ..plain.clone() },
-            Transaction { recipients: vec![plain.recipients[0].clone(), utf8("a@é")], ..plain.clone() },
-        ] {
+            Envelope { utf8: true, ..simple.clone() },
+            Envelope { sender: Some(mailbox("é@b")), ..simple.clone() },
+            Envelope { recipients: vec![mailbox("a@b"), mailbox("a@é")], ..simple.clone() },
+        ]
+        .map(whole)
+        {
             assert_eq!(code(&none, &needs), detail(6, 7));
             assert_eq!(code(&Capabilities { utf8: true, ..none.clone() }, &needs), None);
         }
+        let others = Envelope { recipients: vec![mailbox("a@b"), mailbox("a@é")], ..simple };
+        let one = Transaction { recipients: [0].into_iter().collect(), ..whole(others) };
+        assert_eq!(code(&none, &one), None, "only those count that this next hop gets");
     }
 }

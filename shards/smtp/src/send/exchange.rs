@@ -249,7 +249,7 @@ impl Exchange {
             Command::Mail => self.write_mail(offered, out),
             Command::Recipient(index) => {
                 out.extend_from_slice(b"RCPT TO:<");
-                out.extend_from_slice(self.transaction.recipients[index].as_str().as_bytes());
+                out.extend_from_slice(self.transaction.recipient(index).as_str().as_bytes());
                 out.push(b'>');
             }
             Command::Data => out.extend_from_slice(b"DATA"),
@@ -259,14 +259,15 @@ impl Exchange {
 
     fn write_mail(&self, offered: &Capabilities, out: &mut Vec<u8>) {
         out.extend_from_slice(b"MAIL FROM:<");
-        if let Some(sender) = &self.transaction.sender {
+        if let Some(sender) = &self.transaction.envelope.sender {
             out.extend_from_slice(sender.as_str().as_bytes());
         }
         out.push(b'>');
         if offered.size.is_some() {
-            out.extend_from_slice(alloc::format!(" SIZE={}", self.transaction.size).as_bytes());
+            out.extend_from_slice(b" SIZE=");
+            out.extend_from_slice(itoa::Buffer::new().format(self.transaction.size).as_bytes());
         }
-        if offered.eight_bit && self.transaction.body == BodyType::EightBit {
+        if offered.eight_bit && self.transaction.envelope.body == BodyType::EightBit {
             out.extend_from_slice(b" BODY=8BITMIME");
         }
         if offered.utf8 && self.transaction.needs_utf8() {

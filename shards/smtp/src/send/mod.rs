@@ -5,7 +5,8 @@
 //!
 //! * [`Step::NeedBytes`]: receive until [`Session::deadline`] and [`Session::feed`];
 //! * [`Step::Ready`]: [`Session::begin`] a transaction or [`Session::quit`];
-//! * [`Step::Content`]: send the content, dots stuffed, and the final dot, then [`Session::content_sent`];
+//! * [`Step::Content`]: let another transaction [`Session::follow`] if one waits; send the content, dots stuffed, the
+//!   final dot, and the follower's commands; then [`Session::content_sent`];
 //! * [`Step::Done`]: record the outcomes;
 //! * [`Step::Close`]: close the connection.
 //!
@@ -25,9 +26,10 @@ pub use phase::Phase;
 pub use session::Session;
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
-use mail::{Address, BodyType, Envelope, Outcome, Reply};
+use mail::{Address, Envelope, Indices, Outcome, Reply};
 
 /// What all sessions of a shard have in common.
 #[derive(Clone, Debug)]
@@ -76,33 +78,26 @@ impl Profile {
 /// One message for one next hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
-    /// The reverse-path; `None` is the null reverse-path `<>`.
-    pub sender: Option<Address>,
-    /// Those of the recipients that this next hop shall have; at least one.
-    pub recipients: Vec<Address>,
-    /// Whether the content has bytes above 127.
-    pub body: BodyType,
-    /// Addresses or headers may hold UTF-8 (RFC 6531).
-    pub utf8: bool,
+    /// Whose message it is, and what its content needs.
+    pub envelope: Arc<Envelope>,
+    /// Those of the envelope's recipients that this next hop shall have; at least one.
+    pub recipients: Indices,
     /// Bytes of the content, without stuffed dots and the final dot (RFC 1870 section 3).
     pub size: u64,
 }
 
 impl Transaction {
-    /// A transaction for all recipients of `envelope`.
-    pub fn of(envelope: &Envelope, size: u64) -> Transaction {
-        Transaction {
-            sender: envelope.sender.clone(),
-            recipients: envelope.recipients.clone(),
-            body: envelope.body,
-            utf8: envelope.utf8,
-            size,
-        }
+    /// The recipient whose turn comes after `turn` others.
+    fn recipient(&self, turn: usize) -> &Address {
+        &self.envelope.recipients[usize::from(self.recipients[turn])]
     }
 
     /// Whether the next hop must offer SMTPUTF8.
     pub fn needs_utf8(&self) -> bool {
-        self.utf8 || self.sender.iter().chain(&self.recipients).any(Address::is_utf8)
+        let mut recipients = (0..self.recipients.len()).map(|turn| self.recipient(turn));
+        self.envelope.utf8
+            || self.envelope.sender.as_ref().is_some_and(Address::is_utf8)
+            || recipients.any(Address::is_utf8)
     }
 }
 

@@ -126,16 +126,15 @@ impl Begun {
         if self.bytes > REPLY_BYTES_MAX {
             return Err(Malformed::TooLong);
         }
-        let text = String::from_utf8_lossy(line.text);
-        let (enhanced, plain) = split_enhanced(&text, self.code);
+        let (enhanced, plain) = split_enhanced(line.text, self.code);
         if self.lines == 1 {
             self.enhanced = enhanced;
         } else {
             self.text.push('\n');
         }
         // RFC 2034 section 4: each line repeats the code; a line with another one keeps it as text.
-        let shown = if enhanced == self.enhanced { plain } else { &text };
-        self.text.extend(shown.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }));
+        let shown = if enhanced == self.enhanced { plain } else { line.text };
+        push_printable(&mut self.text, &String::from_utf8_lossy(shown));
         Ok(())
     }
 
@@ -169,22 +168,36 @@ impl Line<'_> {
     }
 }
 
-/// The enhanced code at the start of `text` and what follows. RFC 3463 section 2: its class is the first
-/// digit of the code; one that contradicts it is left in the text.
-fn split_enhanced(text: &str, code: u16) -> (Option<Enhanced>, &str) {
-    let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
-    let mut numbers = word.splitn(3, '.').map(number);
-    match (numbers.next().flatten(), numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(class), Some(subject), Some(detail)) if class == code / 100 && class != 3 => {
-            (Some(Enhanced(class as u8, subject, detail)), rest)
-        }
-        _ => (None, text),
+/// Appends `shown` without blanks at its end, and a space for each control character.
+fn push_printable(text: &mut String, shown: &str) {
+    let shown = shown.trim_end();
+    // Most often there is nothing to replace, and the text is copied at once.
+    if shown.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        text.push_str(shown);
+    } else {
+        text.extend(shown.chars().map(|c| if c.is_control() { ' ' } else { c }));
     }
 }
 
-fn number(digits: &str) -> Option<u16> {
-    let fits = matches!(digits.len(), 1..=3) && digits.bytes().all(|digit| digit.is_ascii_digit());
-    fits.then(|| digits.parse().ok()).flatten()
+/// The enhanced code at the start of `text` and what follows. RFC 3463 section 2: its class is the first
+/// digit of the code; one that contradicts it is left in the text.
+fn split_enhanced(text: &[u8], code: u16) -> (Option<Enhanced>, &[u8]) {
+    let parsed = || {
+        let (class, rest) = number(text)?;
+        let (subject, rest) = number(rest.strip_prefix(b".")?)?;
+        let (detail, rest) = number(rest.strip_prefix(b".")?)?;
+        let rest = if rest.is_empty() { rest } else { rest.strip_prefix(b" ")? };
+        (class == code / 100 && class != 3).then_some((Enhanced(class as u8, subject, detail), rest))
+    };
+    parsed().map_or((None, text), |(enhanced, rest)| (Some(enhanced), rest))
+}
+
+/// A number of one to three digits at the start of `text`, and what follows.
+fn number(text: &[u8]) -> Option<(u16, &[u8])> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at(digits);
+    let value = |value, digit: &u8| value * 10 + u16::from(*digit - b'0');
+    matches!(digits.len(), 1..=3).then(|| (digits.iter().fold(0, value), rest))
 }
 
 #[cfg(test)]

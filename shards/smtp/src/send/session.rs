@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! Greeting -> Ehlo -> [Helo] -> Ready -> Open -> Settled -> Ready ... -> Quitting -> Closed
+//!                                        Open -> Settled -> Open (the transaction that follows)
 //!     any of them -> Closed (through Settled when a transaction is open)
 //! ```
 
-use super::exchange::{Exchange, Slate, Turn, bounded};
+use super::exchange::{Exchange, PIPELINE_COMMANDS_MAX, Slate, Turn, bounded};
 use super::phase::Phase;
 use super::reply::Replies;
 use super::{Capabilities, Profile, Step, Transaction};
@@ -34,14 +35,26 @@ enum State {
     Ehlo,
     Helo,
     Ready(Slate),
-    Open(Exchange),
-    /// Outcomes that the driver has not got yet, and whether the connection can go on.
+    Open {
+        exchange: Exchange,
+        /// The transaction whose commands are on their way behind the content of this one.
+        follower: Option<Exchange>,
+    },
+    /// Outcomes that the driver has not got yet.
     Settled {
         outcomes: Vec<Outcome>,
-        then: Result<Slate, Reply>,
+        then: Then,
     },
     Quitting,
     Closed(Option<Reply>),
+}
+
+/// How the connection goes on after a transaction.
+#[derive(Debug)]
+enum Then {
+    Ready(Slate),
+    Follow(Exchange),
+    Closed(Reply),
 }
 
 impl Session {
@@ -73,14 +86,7 @@ impl Session {
         loop {
             match &mut self.state {
                 State::Closed(why) => return Step::Close(why.clone()),
-                State::Settled { outcomes, then } => {
-                    let outcomes = mem::take(outcomes);
-                    self.state = match then {
-                        Ok(slate) => State::Ready(*slate),
-                        Err(why) => State::Closed(Some(why.clone())),
-                    };
-                    return Step::Done(outcomes);
-                }
+                State::Settled { .. } => return Step::Done(self.go_on()),
                 State::Ready(_) if self.replies.is_empty() => return Step::Ready,
                 State::Ready(_) => self.unsolicited(),
                 _ => match self.replies.pop() {
@@ -105,7 +111,7 @@ impl Session {
             State::Greeting => Phase::Greeting,
             State::Ehlo => Phase::Ehlo,
             State::Helo => Phase::Helo,
-            State::Open(exchange) => exchange.phase(),
+            State::Open { exchange, .. } => exchange.phase(),
             State::Quitting => Phase::Quit,
             State::Ready(_) | State::Settled { .. } | State::Closed(_) => Phase::Idle,
         }
@@ -124,17 +130,44 @@ impl Session {
         self.since = now;
         if let Some(obstacle) = self.capabilities.obstacle(&transaction) {
             let outcomes = vec![Outcome::Failed(obstacle); transaction.recipients.len()];
-            self.state = State::Settled { outcomes, then: Ok(slate) };
+            self.state = State::Settled { outcomes, then: Then::Ready(slate) };
             return;
         }
         let mut exchange = Exchange::new(transaction, slate);
         exchange.send(&self.capabilities, out);
-        self.state = State::Open(exchange);
+        self.state = State::Open { exchange, follower: None };
+    }
+
+    /// Lets a transaction follow the one under way, after [`Step::Content`] only: its commands, written to `out`, are
+    /// to leave right behind the content (RFC 2920 section 3.1 lets content be the first of a group). False, with
+    /// nothing written, when this next hop cannot take it so.
+    ///
+    /// After the [`Step::Done`] of the one under way the session goes on with the follower, which is not begun again.
+    /// When the connection ends before, the follower is forgotten: nothing of it was at risk.
+    pub fn follow(&mut self, transaction: Transaction, out: &mut Vec<u8>) -> bool {
+        let State::Open { follower, .. } = &mut self.state else { panic!("follow without Step::Content") };
+        let offered = &self.capabilities;
+        // MAIL and DATA beside the recipients: one group, so that nothing is left to send before the replies.
+        let is_one_group = transaction.recipients.len() + 2 <= PIPELINE_COMMANDS_MAX;
+        if follower.is_some()
+            || !offered.pipelining
+            || !is_one_group
+            || offered.obstacle(&transaction).is_some()
+        {
+            return false;
+        }
+        // RFC 5321 section 4.1.1.4: the end of data leaves a clean slate, whatever its reply.
+        let mut exchange = Exchange::new(transaction, Slate::Clean);
+        exchange.send(offered, out);
+        *follower = Some(exchange);
+        true
     }
 
     /// The content and the final dot are sent, after [`Step::Content`] only.
     pub fn content_sent(&mut self, now: Time) {
-        let State::Open(exchange) = &mut self.state else { panic!("content sent without Step::Content") };
+        let State::Open { exchange, .. } = &mut self.state else {
+            panic!("content sent without Step::Content")
+        };
         exchange.content_sent();
         self.since = now;
     }
@@ -152,10 +185,20 @@ impl Session {
     /// get the message twice, which is better than not at all.
     pub fn lost(&mut self, why: Reply) -> Option<Vec<Outcome>> {
         self.hang_up(why);
-        let State::Settled { outcomes, then: Err(why) } = &mut self.state else { return None };
-        let outcomes = mem::take(outcomes);
-        self.state = State::Closed(Some(why.clone()));
-        Some(outcomes)
+        matches!(self.state, State::Settled { .. }).then(|| self.go_on())
+    }
+
+    /// Leaves [`State::Settled`] with its outcomes.
+    fn go_on(&mut self) -> Vec<Outcome> {
+        let State::Settled { outcomes, then } = mem::replace(&mut self.state, State::Closed(None)) else {
+            panic!("no outcomes are there");
+        };
+        self.state = match then {
+            Then::Ready(slate) => State::Ready(slate),
+            Then::Follow(exchange) => State::Open { exchange, follower: None },
+            Then::Closed(why) => State::Closed(Some(why)),
+        };
+        outcomes
     }
 
     fn answer(&mut self, reply: Reply, now: Time, out: &mut Vec<u8>) {
@@ -167,7 +210,7 @@ impl Session {
         let class = reply.class();
         match (&mut self.state, class) {
             (State::Quitting, _) => self.state = State::Closed(None),
-            (State::Open(exchange), _) => {
+            (State::Open { exchange, .. }, _) => {
                 let turn = exchange.answer(bounded(reply));
                 self.turn(turn, out);
             }
@@ -193,15 +236,15 @@ impl Session {
             Turn::EmptyContent => out.extend_from_slice(b".\r\n"),
             Turn::Send if !self.replies.is_empty() => self.unsolicited(),
             Turn::Send => {
-                if let State::Open(exchange) = &mut self.state {
+                if let State::Open { exchange, .. } = &mut self.state {
                     exchange.send(&self.capabilities, out);
                 }
             }
             Turn::Over => {
                 let state = mem::replace(&mut self.state, State::Closed(None));
-                if let State::Open(exchange) = state {
-                    let slate = exchange.slate();
-                    self.state = State::Settled { outcomes: exchange.outcomes(), then: Ok(slate) };
+                if let State::Open { exchange, follower } = state {
+                    let then = follower.map_or(Then::Ready(exchange.slate()), Then::Follow);
+                    self.state = State::Settled { outcomes: exchange.outcomes(), then };
                 }
             }
             Turn::HungUp(reply) => self.hang_up(reply),
@@ -234,11 +277,11 @@ impl Session {
     /// Ends the connection; the outcomes of an open transaction are kept for the driver.
     fn hang_up(&mut self, why: Reply) {
         self.state = match mem::replace(&mut self.state, State::Closed(None)) {
-            State::Open(mut exchange) => {
+            State::Open { mut exchange, .. } => {
                 exchange.defer_rest(&why);
-                State::Settled { outcomes: exchange.outcomes(), then: Err(why) }
+                State::Settled { outcomes: exchange.outcomes(), then: Then::Closed(why) }
             }
-            State::Settled { outcomes, .. } => State::Settled { outcomes, then: Err(why) },
+            State::Settled { outcomes, .. } => State::Settled { outcomes, then: Then::Closed(why) },
             State::Quitting => State::Closed(None),
             State::Closed(first) => State::Closed(first),
             _ => State::Closed(Some(why)),

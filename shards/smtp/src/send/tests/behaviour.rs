@@ -2,6 +2,7 @@
 
 use super::*;
 use alloc::string::ToString;
+use mail::BodyType;
 
 #[test]
 fn a_pipelined_transaction_goes_out_in_one_write() {
@@ -170,9 +171,10 @@ fn the_last_word_of_a_next_hop_that_hangs_up_during_the_content_counts() {
 fn parameters_are_sent_only_when_offered_and_needed() {
     let everything = "250-mx\n250-SIZE 5000\n250-8BITMIME\n250 SMTPUTF8";
     let plain = transaction(1);
-    let eight = Transaction { body: BodyType::EightBit, ..plain.clone() };
-    let utf8 = Transaction { recipients: vec![address("é@y.example")], ..eight.clone() };
-    let null = Transaction { sender: None, ..plain.clone() };
+    let simple = Envelope::clone(&plain.envelope);
+    let eight = Envelope { body: BodyType::EightBit, ..simple.clone() };
+    let utf8 = of(Envelope { recipients: vec![address("é@y.example")], ..eight.clone() });
+    let (eight, null) = (of(eight), of(Envelope { sender: None, ..simple }));
     for (hello, transaction, line) in [
         (PLAIN, &plain, "MAIL FROM:<s@x.example>\r\n"),
         (PLAIN, &null, "MAIL FROM:<>\r\n"),
@@ -279,7 +281,11 @@ fn each_phase_has_its_deadline_and_its_words() {
 fn a_loss_takes_back_neither_outcomes_nor_the_first_reason() {
     let mut peer = Peer::new(&["220 mx", PLAIN], Arrival::Single);
     assert_eq!(peer.run(), End::Ready);
-    peer.session.begin(Transaction { utf8: true, ..transaction(2) }, peer.now, &mut Vec::new());
+    peer.session.begin(
+        of(Envelope { utf8: true, ..Envelope::clone(&transaction(2).envelope) }),
+        peer.now,
+        &mut Vec::new(),
+    );
     assert_eq!(peer.lost().as_deref().map(brief), Some(vec![('F', 550), ('F', 550)]));
     assert_eq!((peer.lost(), peer.run()), (None, End::Closed(Some(LOST))));
     let mut peer = Peer::new(&["220 mx", "421 bye"], Arrival::Single);

@@ -176,3 +176,86 @@ fn the_next_transaction_begins_with_rset_only_when_one_may_be_open() {
         }
     });
 }
+
+#[test]
+fn a_transaction_that_follows_another_fares_as_if_it_came_alone() {
+    let first_replies = ["250 m\r\n", "250 r\r\n", "354 d\r\n"].map(String::from);
+    each_dialog(&mut |dialog| {
+        for (first, arrival) in [250, 451, 554].into_iter().flat_map(|f| ARRIVALS.map(|a| (f, a))) {
+            let replies = dialog.replies(true);
+            for kept in [replies.len(), replies.len() / 2, 0] {
+                let mut peer = Peer::new(&["220 mx", PIPELINED], arrival);
+                assert_eq!(peer.run(), End::Ready);
+                peer.take_heard();
+                peer.script.extend(first_replies.iter().cloned());
+                peer.script.push(format!("{first} said\r\n"));
+                peer.script.extend(replies[..kept].iter().map(|code| format!("{code} said\r\n")));
+                peer.follower = Some(transaction(dialog.recipients.len()));
+                let end = peer.begin(transaction(1));
+                let about = format!("{first} then {kept} of {replies:?} {arrival:?}");
+                let letter = if first == 250 {
+                    'D'
+                } else if first < 500 {
+                    'f'
+                } else {
+                    'F'
+                };
+                assert_eq!(peer.followed.as_deref().map(brief), Some(vec![(letter, first)]), "{about}");
+                assert!(peer.heard.contains("DATA\r\n[content]\r\nMAIL"), "{about}: {}", peer.heard);
+                if kept < replies.len() {
+                    assert_eq!(end, End::Lost, "{about}");
+                    let count = dialog.recipients.len();
+                    assert_eq!(peer.lost().map(|outcomes| outcomes.len()), Some(count), "{about}");
+                    continue;
+                }
+                let expected: Vec<_> =
+                    (0..dialog.recipients.len()).map(|index| dialog.outcome(index)).collect();
+                assert_eq!(peer.outcomes.as_deref().map(brief), Some(expected), "{about}");
+                let hung_up = replies.contains(&421);
+                assert_eq!(end, if hung_up { End::Closed(Some(421)) } else { End::Ready }, "{about}");
+                assert_eq!(peer.played, peer.script.len(), "every reply is read: {about}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_follower_is_forgotten_when_the_connection_ends_before_its_turn() {
+    for (last, end) in [("421 bye", End::Closed(Some(421))), ("354 what", End::Closed(Some(451)))] {
+        for arrival in ARRIVALS {
+            let mut peer = Peer::new(&["220 mx", PIPELINED, "250 m", "250 r", "354 d", last], arrival);
+            assert_eq!(peer.run(), End::Ready);
+            peer.follower = Some(transaction(2));
+            assert_eq!(peer.begin(transaction(1)), end);
+            assert_eq!(peer.followed.as_ref().map(Vec::len), Some(1), "of the first only");
+            assert_eq!((peer.outcomes.take(), peer.lost()), (None, None));
+        }
+    }
+}
+
+#[test]
+fn who_cannot_take_a_follower_is_told_nothing() {
+    let ready = |hello: &str| {
+        let mut peer = Peer::new(&["220 mx", hello, "250 m", "250 r", "354 d"], Arrival::Single);
+        assert_eq!(peer.run(), End::Ready);
+        let mut out = Vec::new();
+        let small = Transaction { size: 10, ..transaction(1) };
+        peer.session.begin(small, peer.now, &mut out);
+        for _ in 0..3 {
+            peer.session.feed(peer.script[peer.played].as_bytes());
+            peer.played += 1;
+            let _step = peer.session.step(peer.now, &mut out);
+        }
+        assert_eq!(peer.session.step(peer.now, &mut out), Step::Content);
+        peer
+    };
+    let mut out = Vec::new();
+    assert!(!ready(PLAIN).session.follow(transaction(1), &mut out));
+    assert!(!ready("250-mx\n250-SIZE 999\n250 PIPELINING").session.follow(transaction(1), &mut out));
+    assert!(!ready(PIPELINED).session.follow(transaction(PIPELINE_COMMANDS_MAX - 1), &mut out));
+    assert_eq!(out, b"");
+    let mut peer = ready(PIPELINED);
+    assert!(peer.session.follow(transaction(PIPELINE_COMMANDS_MAX - 2), &mut out));
+    assert!(!peer.session.follow(transaction(1), &mut out), "one at a time");
+    assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), PIPELINE_COMMANDS_MAX);
+}

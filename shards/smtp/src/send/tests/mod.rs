@@ -46,6 +46,10 @@ struct Peer {
     heard: String,
     now: Time,
     outcomes: Option<Vec<Outcome>>,
+    /// To follow the next content.
+    follower: Option<Transaction>,
+    /// Whether the one that follows may have outcomes too, and those of the one before.
+    followed: Option<Vec<Outcome>>,
 }
 
 impl Peer {
@@ -59,6 +63,8 @@ impl Peer {
             heard: String::new(),
             now: Time(0),
             outcomes: None,
+            follower: None,
+            followed: None,
         }
     }
 
@@ -76,7 +82,15 @@ impl Peer {
                 Step::Content => {
                     self.heard.push_str("[content]\r\n");
                     self.owed += 1;
+                    if let Some(next) = self.follower.take() {
+                        assert!(self.session.follow(next, &mut out), "it may follow");
+                        self.hear(&out);
+                        self.followed = Some(Vec::new());
+                    }
                     self.session.content_sent(self.now);
+                }
+                Step::Done(outcomes) if self.followed.as_ref().is_some_and(Vec::is_empty) => {
+                    self.followed = Some(outcomes);
                 }
                 Step::Done(outcomes) => {
                     assert!(self.outcomes.is_none(), "one Done for one transaction");
@@ -135,13 +149,17 @@ fn address(text: &str) -> Address {
 }
 
 fn transaction(recipients: usize) -> Transaction {
-    Transaction {
+    of(Envelope {
         sender: Some(address("s@x.example")),
         recipients: (0..recipients).map(|n| address(&format!("r{n}@y.example"))).collect(),
-        body: BodyType::SevenBit,
-        utf8: false,
-        size: 1000,
-    }
+        ..Envelope::default()
+    })
+}
+
+/// A transaction for all recipients.
+fn of(envelope: Envelope) -> Transaction {
+    let recipients = (0..envelope.recipients.len() as u16).collect();
+    Transaction { envelope: Arc::new(envelope), recipients, size: 1000 }
 }
 
 const PIPELINED: &str = "250-mx\n250 PIPELINING";
