@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bench::load::{Auth, LatencyFrom, Mechanism, Pipelining, Ramp, Spread};
+use bench::quantity::duration;
 use bench::search::Judged;
 use bench::series::Messages;
-use bench::sink::{Behaviour, Credentials, Listener, Plant, parse_duration};
+use bench::sink::{Behaviour, Credentials, Listener, Plant};
 use bench::{Content, Tls, Transfer, load, sink};
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -55,7 +56,7 @@ pub struct RunArguments {
     #[command(flatten)]
     pub target: TargetArguments,
     /// Nothing arriving for this long ends the run
-    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    #[arg(long, default_value = "10s", value_parser = duration)]
     pub quiet: Duration,
     /// Control group of the target, to observe too: its path, or its name below /sys/fs/cgroup
     #[arg(long, value_name = "PATH")]
@@ -127,10 +128,10 @@ pub struct SearchArguments {
     #[arg(long, default_value_t = 500.0)]
     pub from: f64,
     /// How long a step lasts
-    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, default_value = "5s", value_parser = duration)]
     pub step: Duration,
     /// The highest latency at 99% that still is good
-    #[arg(long, default_value = "20ms", value_parser = parse_duration)]
+    #[arg(long, default_value = "20ms", value_parser = duration)]
     pub p99: Duration,
     /// Which latency decides
     #[arg(long, value_enum, default_value = "acceptance")]
@@ -219,7 +220,7 @@ pub struct LoadArguments {
     #[arg(long, value_enum, default_value = "mail")]
     pub latency_from: LatencyFrom,
     /// Give up after this long without an acknowledgement
-    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    #[arg(long, default_value = "60s", value_parser = duration)]
     pub patience: Duration,
 }
 
@@ -290,10 +291,10 @@ pub struct IdleArguments {
     #[command(flatten)]
     pub observed: TargetArguments,
     /// How long to hold the connections
-    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, default_value = "5s", value_parser = duration)]
     pub hold: Duration,
     /// How long to try to open them
-    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    #[arg(long, default_value = "60s", value_parser = duration)]
     pub patience: Duration,
     /// Also write the figures here, as JSON
     #[arg(long)]

@@ -14,6 +14,7 @@ use fastrand::Rng;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
+use crate::quantity::bytes;
 use crate::{clock, varied};
 pub(crate) use template::Template;
 
@@ -54,7 +55,7 @@ impl FromStr for Transfer {
         match text.split_once(':') {
             None if text == "data" => Ok(Self::Data),
             None if text == "bdat" => Ok(Self::Bdat(usize::MAX)),
-            Some(("bdat", chunk)) => sizes::bytes(chunk).map(Self::Bdat),
+            Some(("bdat", chunk)) => bytes(chunk).map(Self::Bdat),
             _ => Err(format!("{text:?} is neither data nor bdat nor bdat:CHUNK")),
         }
     }

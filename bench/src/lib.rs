@@ -26,6 +26,7 @@ pub mod medians;
 mod number;
 pub mod observe;
 pub mod paper;
+pub mod quantity;
 pub mod queued;
 pub mod report;
 pub mod rounds;

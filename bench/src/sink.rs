@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-pub use behaviour::{Behaviour, Plant, parse_duration};
+pub use behaviour::{Behaviour, Plant};
 pub(crate) use ledger::DELIVERIES_MAX;
 pub use ledger::{Ledger, RunReceipts};
 pub use session::Credentials;

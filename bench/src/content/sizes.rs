@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use super::Content;
+use crate::quantity::bytes;
 
 /// Different sizes that a range is made of.
 const RANGE_SIZES: u32 = 64;
@@ -55,21 +56,6 @@ fn class(text: &str) -> Result<(usize, u32), String> {
     let (size, weight) = text.split_once(':').ok_or(format!("{text:?} is not SIZE:WEIGHT"))?;
     let weight = weight.parse().ok().filter(|weight| *weight > 0);
     Ok((bytes(size)?, weight.ok_or(format!("{text:?} has no weight above zero"))?))
-}
-
-/// Parses a number of bytes above zero, in multiples of 1024 with `k` and of 1024 times 1024 with `m`.
-pub(super) fn bytes(text: &str) -> Result<usize, String> {
-    let wrong = || format!("{text:?} is not a size such as 4096, 4k or 1m");
-    let (digits, unit) = match text.find(|character: char| !character.is_ascii_digit()) {
-        None => (text, 1),
-        Some(split) => match text.split_at(split) {
-            (digits, "k" | "K") => (digits, 1024),
-            (digits, "m" | "M") => (digits, 1024 * 1024),
-            _ => return Err(wrong()),
-        },
-    };
-    let number = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
-    number.filter(|bytes| *bytes > 0).ok_or_else(wrong)
 }
 
 /// Sizes from `low` to `high`, each the same factor above the one before, with the same weight.

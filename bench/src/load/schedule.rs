@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::sink::parse_duration;
+use crate::quantity::duration;
 
 /// A rate that changes linearly in time and then stays.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -26,7 +26,7 @@ impl FromStr for Ramp {
         let (rates, time) = text.split_once(':').ok_or_else(wrong)?;
         let (from, to) = rates.split_once("..").ok_or_else(wrong)?;
         let seconds = time.parse::<u32>().map(f64::from);
-        let seconds = seconds.or_else(|_| parse_duration(time).map(|time| time.as_secs_f64()))?;
+        let seconds = seconds.or_else(|_| duration(time).map(|time| time.as_secs_f64()))?;
         let (from, to) = (from.parse().map_err(|_| wrong())?, to.parse().map_err(|_| wrong())?);
         Ok(Self { from, to, seconds })
     }

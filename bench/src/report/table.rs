@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{FailureReport, Report, Settings, Throughput, Verdict};
 use crate::account::{Account, Audit, Delivery};
+use crate::figures::mebibytes;
 use crate::latency::Summary;
 use crate::{Transfer, load};
 
@@ -115,9 +116,9 @@ impl Report {
                 f,
                 "\ntarget       {} processes, RSS {:.1} MiB (max {:.1}), PSS {:.1} MiB, {:.2} context switches and {:.0} bytes written per message",
                 target.spent.processes,
-                mib(target.spent.rss),
-                mib(target.rss_max),
-                mib(target.pss),
+                mebibytes(target.spent.rss),
+                mebibytes(target.rss_max),
+                mebibytes(target.pss),
                 cost.target_switches.unwrap_or(0.0),
                 cost.target_written.unwrap_or(0.0)
             )?;
@@ -133,8 +134,8 @@ impl Report {
         let Some(group) = &cost.cgroup else { return Ok(()) };
         let told = [
             cost.cgroup_cpu.map(|cpu| format!("CPU {cpu:.1} us per message")),
-            group.memory.map(|bytes| format!("memory {:.1} MiB", mib(bytes))),
-            group.memory_peak.map(|bytes| format!("at most ever {:.1} MiB", mib(bytes))),
+            group.memory.map(|bytes| format!("memory {:.1} MiB", mebibytes(bytes))),
+            group.memory_peak.map(|bytes| format!("at most ever {:.1} MiB", mebibytes(bytes))),
             cost.cgroup_written.map(|bytes| format!("{bytes:.0} bytes written per message")),
         ];
         let told: Vec<_> = told.into_iter().flatten().collect();
@@ -169,10 +170,6 @@ impl Report {
         }
         Ok(())
     }
-}
-
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / 1024.0 / 1024.0
 }
 
 impl Display for Audit {

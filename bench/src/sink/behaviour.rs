@@ -3,6 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::quantity::{bytes, duration};
+
 /// The names of all that a sink can do.
 const NAMES: &str = "delay, temp, perm, drop, limit, trickle, shut, cut, slow-read, reset, greylist";
 
@@ -54,17 +56,17 @@ impl FromStr for Behaviour {
         for part in text.split('+') {
             let (name, value) = part.split_once(':').ok_or(format!("{part:?} is not NAME:VALUE"))?;
             match name {
-                "delay" => behaviour.delay = parse_duration(value)?,
+                "delay" => behaviour.delay = duration(value)?,
                 "temp" => behaviour.temporary_percent = percent(value)?,
                 "perm" => behaviour.permanent_percent = percent(value)?,
                 "drop" => behaviour.drop_percent = percent(value)?,
                 "limit" => behaviour.connections_max = number(value)?,
-                "trickle" => behaviour.trickle = parse_duration(value)?,
+                "trickle" => behaviour.trickle = duration(value)?,
                 "shut" => behaviour.messages_max = number(value)?,
                 "cut" => behaviour.cut_percent = percent(value)?,
                 "slow-read" => behaviour.read_rate = rate(value)?,
                 "reset" => behaviour.reset_percent = percent(value)?,
-                "greylist" => behaviour.greylist = parse_duration(value)?,
+                "greylist" => behaviour.greylist = duration(value)?,
                 _ => return Err(format!("{name:?} is none of {NAMES}")),
             }
         }
@@ -110,24 +112,8 @@ fn number(text: &str) -> Result<u64, String> {
 }
 
 fn rate(text: &str) -> Result<u64, String> {
-    let value = text.strip_suffix("/s").and_then(|bytes| bytes.parse().ok()).filter(|bytes| *bytes > 0);
-    value.ok_or(format!("{text:?} is not a rate in bytes such as 10000/s"))
-}
-
-/// Parses a duration: a number with the unit ms, s, m or h.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration such as 500ms, 10s, 2m or 1h");
-    let split = text.find(|character: char| character.is_ascii_alphabetic()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(split);
-    let unit = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(wrong()),
-    };
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
+    let size = text.strip_suffix("/s").and_then(|size| bytes(size).ok());
+    size.map(|bytes| bytes as u64).ok_or(format!("{text:?} is not a rate in bytes such as 10000/s or 10k/s"))
 }
 
 #[cfg(test)]

@@ -183,9 +183,7 @@ fn values_that_make_no_sense_do_not_break_the_drawing() {
                 seconds: wild[random.usize(..wild.len())],
                 accepted: random.u64(..),
                 delivered: random.u64(..),
-                errors: 0,
-                accept_p99: 0,
-                end_to_end_p99: 0,
+                ..Moment::default()
             };
             round.timeline.extend((0..3).map(|_| odd(&mut random)));
         }

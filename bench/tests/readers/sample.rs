@@ -160,7 +160,7 @@ fn timeline(random: &mut Rng, rate: f64) -> Vec<Moment> {
 }
 
 fn moment(seconds: f64, accepted: u64, delivered: u64) -> Moment {
-    Moment { seconds, accepted, delivered, errors: 0, accept_p99: 40_000, end_to_end_p99: 90_000 }
+    Moment { seconds, accepted, delivered, accept_p99: 40_000, end_to_end_p99: 90_000, ..Moment::default() }
 }
 
 /// The sum of twelve uniform numbers is normal enough.
