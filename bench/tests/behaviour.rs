@@ -10,10 +10,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bench::Content;
 use bench::account::Account;
 use bench::load::{self, Failure, Phase, Pipelining, Sent};
 use bench::sink::{self, Behaviour, Listener, Received};
+use bench::{Content, Tls, Transfer};
 
 const FREE_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -34,6 +34,11 @@ fn drive(load: load::Config, sink: sink::Config) -> (Sent, Received, Account) {
 fn failures(sent: &Sent, phase: Phase, code: u16) -> u64 {
     let found = sent.failures.iter().find(|(failure, _)| *failure == Failure { phase, code });
     found.map_or(0, |&(_, count)| count)
+}
+
+/// Plays all cases at once, because most of their time is waiting.
+fn beside_each_other<C: Send, const N: usize>(cases: [C; N], play: impl Fn(C) + Sync) {
+    thread::scope(|scope| cases.into_iter().for_each(|case| drop(scope.spawn(|| play(case)))));
 }
 
 /// A client that waits for every reply.
@@ -68,9 +73,13 @@ impl Client {
         self.code()
     }
 
-    fn until_content(&mut self, parameters: &str) {
+    fn until_chunks(&mut self, parameters: &str) {
         assert_eq!(self.say(&format!("MAIL FROM:<s@x.example>{parameters}")), 250);
         assert_eq!(self.say("RCPT TO:<r0@d0.example>"), 250);
+    }
+
+    fn until_content(&mut self, parameters: &str) {
+        self.until_chunks(parameters);
         assert_eq!(self.say("DATA"), 354);
     }
 
@@ -142,8 +151,14 @@ fn a_connection_is_shut_after_some_messages() {
     assert_eq!(client.end(), Ok(()));
     assert_eq!(sink.join().unwrap().progress.messages, 2);
 
-    for pipelining in [Pipelining::Off, Pipelining::Commands, Pipelining::Messages] {
-        let load = load::Config { messages: 30, sessions: 1, pipelining, ..load::Config::default() };
+    for (pipelining, transfer) in [
+        (Pipelining::Off, Transfer::Data),
+        (Pipelining::Commands, Transfer::Data),
+        (Pipelining::Commands, Transfer::Bdat(1000)),
+        (Pipelining::Messages, Transfer::Data),
+    ] {
+        let load =
+            load::Config { messages: 30, sessions: 1, pipelining, transfer, ..load::Config::default() };
         let (sent, received, account) = drive(load, config("shut:7"));
         assert_eq!((account.delivered, account.lost, account.repeated), (30, 0, 0), "{account}");
         assert_eq!((sent.progress.connections, received.progress.refused), (5, 4));
@@ -154,30 +169,52 @@ fn a_connection_is_shut_after_some_messages() {
 #[test]
 fn a_content_is_cut_in_its_middle() {
     let sink = sink::start(config("cut:100")).unwrap();
-    let mut client = Client::connect(&sink);
-    client.until_content(" SIZE=2000");
-    client.0.write_all(stamped(0).as_bytes()).unwrap();
-    client.0.write_all(&[b'x'; 500]).unwrap();
-    client.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    assert_eq!(client.end(), Err(ErrorKind::WouldBlock), "less than half of it has come");
-    client.0.write_all(&[b'x'; 500]).unwrap();
-    client.0.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    assert_eq!(client.end(), Ok(()));
+    for chunked in [false, true] {
+        let mut client = Client::connect(&sink);
+        if chunked {
+            client.until_chunks(" SIZE=2000");
+            client.0.write_all(b"BDAT 2000 LAST\r\n").unwrap();
+        } else {
+            client.until_content(" SIZE=2000");
+        }
+        client.0.write_all(stamped(u32::from(chunked)).as_bytes()).unwrap();
+        client.0.write_all(&[b'x'; 500]).unwrap();
+        client.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        assert_eq!(client.end(), Err(ErrorKind::WouldBlock), "less than half of it has come");
+        client.0.write_all(&[b'x'; 500]).unwrap();
+        client.0.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(client.end(), Ok(()));
+    }
     // A stranger's message is cut at its end at the latest.
     let mut client = Client::connect(&sink);
     client.until_content("");
     assert_eq!(client.say("hello\r\n."), 0);
     let progress = sink.join().unwrap().progress;
-    assert_eq!((progress.messages, progress.refused), (0, 2));
+    assert_eq!((progress.messages, progress.refused), (0, 3));
 }
 
 #[test]
 fn what_is_cut_dropped_or_reset_does_not_count_as_taken() {
-    for (behaviour, size) in [("cut:20", 300_000), ("cut:20", 1000), ("drop:20", 1000), ("reset:20", 1000)] {
+    let (data, bdat, chunks) = (Transfer::Data, Transfer::Bdat(usize::MAX), Transfer::Bdat(300));
+    let ways = [
+        ("cut:20", 300_000, data, Tls::Off),
+        ("cut:20", 1000, data, Tls::Off),
+        ("cut:20", 1000, data, Tls::Implicit),
+        ("cut:20", 1000, bdat, Tls::Off),
+        ("cut:20", 1000, chunks, Tls::StartTls),
+        ("drop:20", 1000, data, Tls::Off),
+        ("drop:20", 1000, chunks, Tls::Off),
+        ("reset:20", 1000, data, Tls::Off),
+        ("reset:20", 1000, bdat, Tls::StartTls),
+    ];
+    beside_each_other(ways, |(behaviour, size, transfer, tls)| {
+        let config = |behaviour| sink::Config { tls, ..config(behaviour) };
         let load = || load::Config {
             messages: 200,
             sessions: 20,
             content: Content::Fixed(size),
+            transfer,
+            tls,
             threads: 2,
             ..load::Config::default()
         };
@@ -189,7 +226,7 @@ fn what_is_cut_dropped_or_reset_does_not_count_as_taken() {
         assert_eq!(received.progress.refused, account.in_doubt);
         let (again, ..) = drive(load(), sink::Config { threads: 2, ..config(behaviour) });
         assert_eq!(again.in_doubt, sent.in_doubt, "{behaviour} hits the same messages in every run");
-    }
+    });
 }
 
 #[test]
@@ -200,6 +237,11 @@ fn a_drop_is_an_orderly_end_and_a_reset_is_not() {
         client.until_content("");
         client.0.write_all(b"hello\r\n.\r\n").unwrap();
         assert_eq!(client.end(), end, "{behaviour}");
+        let mut client = Client::connect(&sink);
+        client.until_chunks("");
+        assert_eq!(client.say("BDAT 6\r\nhell"), 250, "the first chunk is in order");
+        client.0.write_all(b"BDAT 3 LAST\r\no\r\n").unwrap();
+        assert_eq!(client.end(), end, "{behaviour} behind chunks");
         assert_eq!(sink.join().unwrap().progress.messages, 0);
     }
 }
@@ -242,7 +284,11 @@ fn a_slow_reader_takes_its_time_and_fills_the_sockets() {
     assert!(start.elapsed() < Duration::from_millis(300), "commands are not slow");
     assert_eq!(client.say(&format!("{}\r\n.", "x".repeat(10_000))), 250);
     assert!(start.elapsed() >= Duration::from_millis(500), "{:?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_millis(2000), "{:?}", start.elapsed());
+    client.until_chunks("");
+    assert_eq!(client.say(&format!("BDAT 5000\r\n{}", "x".repeat(4998))), 250);
+    assert_eq!(client.say(&format!("BDAT 5000 LAST\r\n{}", "x".repeat(4998))), 250);
+    assert!(start.elapsed() >= Duration::from_millis(1000), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(4000), "{:?}", start.elapsed());
 
     client.until_content("");
     client.0.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -257,22 +303,34 @@ fn a_slow_reader_takes_its_time_and_fills_the_sockets() {
         }
     }
     assert!(written < 16_000_000, "the client could write {written} bytes");
-    assert_eq!(sink.join().unwrap().progress.messages, 1);
+    assert_eq!(sink.join().unwrap().progress.messages, 2);
 }
 
 #[test]
 fn slow_contents_arrive_intact_over_several_connections() {
-    let load = load::Config {
-        messages: 30,
-        sessions: 10,
-        content: Content::Fixed(20_000),
-        pipelining: Pipelining::Messages,
-        ..load::Config::default()
-    };
-    let start = Instant::now();
-    let (sent, _, account) = drive(load, config("slow-read:100000/s"));
-    assert_eq!((account.delivered, sent.failures.len()), (30, 0), "{account}");
-    assert!(start.elapsed() >= Duration::from_millis(3 * 200) && start.elapsed() < Duration::from_secs(4));
+    let ways = [
+        (Transfer::Data, Tls::Off),
+        (Transfer::Bdat(usize::MAX), Tls::Off),
+        (Transfer::Bdat(7000), Tls::Implicit),
+        (Transfer::Data, Tls::StartTls),
+    ];
+    beside_each_other(ways, |(transfer, tls)| {
+        let load = load::Config {
+            messages: 30,
+            sessions: 10,
+            content: Content::Fixed(20_000),
+            pipelining: Pipelining::Messages,
+            transfer,
+            tls,
+            ..load::Config::default()
+        };
+        let start = Instant::now();
+        let (sent, _, account) = drive(load, sink::Config { tls, ..config("slow-read:100000/s") });
+        assert_eq!((account.delivered, sent.failures.len()), (30, 0), "{account}");
+        assert!(
+            start.elapsed() >= Duration::from_millis(3 * 200) && start.elapsed() < Duration::from_secs(4)
+        );
+    });
 }
 
 #[test]

@@ -150,13 +150,16 @@ fn what_the_server_does_not_offer_is_an_error() {
     assert!(error.to_string().contains("STARTTLS"), "{error}");
     let error = error_of(load::Config { auth: auth(Mechanism::Plain, "p"), ..small_load() }, sink_with(""));
     assert!(error.to_string().contains("AUTH PLAIN"), "{error}");
+    let load = load::Config { transfer: Transfer::Bdat(1000), ..small_load() };
+    let error = error_of(load, sink::Config { chunking: false, ..sink_with("") });
+    assert!(error.to_string().contains("CHUNKING"), "{error}");
 }
 
 #[test]
 fn a_failed_handshake_is_a_failure_and_no_crash() {
     // Either side expects what the other does not do.
     for (ours, theirs) in [(Tls::Implicit, Tls::Off), (Tls::Off, Tls::Implicit)] {
-        let patience = Duration::from_millis(500);
+        let patience = Duration::from_millis(300);
         let load = load::Config { tls: ours, patience, messages: 5, ..small_load() };
         let (sent, received, account) = drive(load, sink::Config { tls: theirs, ..sink_with("") });
         assert!(sent.stalled && account.holds(false), "{account}");

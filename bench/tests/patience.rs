@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bench::sink::{self, Listener};
-use bench::{drip, load};
+use bench::{Tls, drip, load};
 
 fn sink_with(behaviour: &str) -> sink::Handle {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -65,6 +65,42 @@ fn what_is_forgotten_does_not_count() {
     assert_eq!((received.progress.delivered, received.latency.count()), (30, 30));
     assert_eq!(received.domains.values().sum::<u64>(), 30);
     assert_eq!(received.ledger.runs.keys().collect::<Vec<_>>(), [&sent.run]);
+}
+
+#[test]
+fn what_is_forgotten_is_judged_anew() {
+    for behaviour in ["drop:20", "greylist:1h"] {
+        let sink = sink_with(behaviour);
+        let send = || {
+            let target = sink.addresses()[0];
+            let config =
+                load::Config { target, messages: 100, run: 7, sessions: 20, ..load::Config::default() };
+            let sent = load::start(config).unwrap().join().unwrap();
+            (sent.in_doubt, sent.progress.refused, sink.progress().refused)
+        };
+        let first = send();
+        assert!(first.2 > 0, "{behaviour}");
+        sink.forget();
+        assert_eq!(send(), first, "{behaviour}");
+    }
+}
+
+#[test]
+fn a_paused_sink_with_tls_and_a_pace_takes_everything_when_it_goes_on() {
+    for tls in [Tls::Implicit, Tls::StartTls] {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listeners = vec![Listener { address, behaviour: "delay:1ms+trickle:1ms".parse().unwrap() }];
+        let sink = sink::start(sink::Config { listeners, tls, ..sink::Config::default() }).unwrap();
+        sink.pause();
+        let target = sink.addresses()[0];
+        let config = load::Config { target, tls, messages: 10, sessions: 10, ..load::Config::default() };
+        let load = load::start(config).unwrap();
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!((load.progress().accepted, sink.progress().messages), (0, 0));
+        sink.resume();
+        let sent = load.join().unwrap();
+        assert_eq!((sent.progress.accepted, sink.progress().delivered), (10, 10), "{:?}", sent.failures);
+    }
 }
 
 /// Greets and serves the first connection only, and keeps all others waiting.

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bench::suite::Suite;
@@ -55,10 +56,25 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn every_relay_has_its_turn_in_every_round() {
-    let place = Place::new("series");
+    let series =
+        |scenarios: &'static [&'static str], rounds| thread::spawn(move || play_a_series(scenarios, rounds));
+    // One beside the other, because a round is mostly waiting.
+    let both = [series(&["relay", "many-recipients"], 1), series(&["relay"], 2)];
+    both.into_iter().for_each(|series| series.join().unwrap());
+}
+
+fn play_a_series(scenarios: &[&str], rounds: usize) {
+    let place = Place::new(&format!("series-{rounds}"));
     let output = place
-        .command(&["relay", "many-recipients", "--rounds", "2", "--seconds", "0.2"])
-        .args(["--relays", "forwarder,absent,forwarder", "--messages", "300"])
+        .command(scenarios)
+        .args([
+            "--rounds",
+            &rounds.to_string(),
+            "--relays",
+            "forwarder,absent,forwarder",
+            "--messages",
+            "300",
+        ])
         .output()
         .unwrap();
     let text = text(&output);
@@ -68,7 +84,7 @@ fn every_relay_has_its_turn_in_every_round() {
     let suite = place.suite();
     assert!(suite.card.contains_key("sync"));
     let names: Vec<_> = suite.scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
-    assert_eq!(names, ["relay", "many-recipients"]);
+    assert_eq!(names, scenarios);
     for scenario in &suite.scenarios {
         assert_eq!(scenario.relays.len(), 2);
         let first = &scenario.relays[0];
@@ -84,7 +100,7 @@ fn every_relay_has_its_turn_in_every_round() {
             };
             assert_eq!(names(round), names(&first.rounds[0]));
         }
-        assert!(scenario.relays.iter().all(|relay| relay.rounds.len() == 2));
+        assert!(scenario.relays.iter().all(|relay| relay.rounds.len() == rounds));
     }
     assert_eq!(place.left_behind(), 0);
 }
@@ -93,7 +109,7 @@ fn every_relay_has_its_turn_in_every_round() {
 fn the_number_of_messages_is_found_out() {
     let place = Place::new("calibration");
     let output = place
-        .command(&["injection", "--rounds", "1", "--seconds", "0.2", "--relays", "forwarder"])
+        .command(&["relay", "--rounds", "1", "--seconds", "0.2", "--relays", "forwarder"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
