@@ -69,7 +69,9 @@ fn a_run_reads_a_control_group() {
     assert_eq!((seen.cpu, seen.user, seen.system), (Some(5000), Some(0), Some(5000)));
     assert_eq!((seen.memory, seen.memory_peak, seen.written), (Some(2_097_152), None, None));
 
-    let report = run::run(run::Config { cgroup: Some(group.clone()), ..config() }, |_| {}).unwrap();
+    let mut config = run::Config { cgroup: Some(group.clone()), ..config() };
+    config.load.messages = 100;
+    let report = run::run(config, |_| {}).unwrap();
     assert!(report.to_string().contains("cgroup       CPU 0.0 us per message, memory 2.0 MiB\n"), "{report}");
     std::fs::remove_dir_all(&group).unwrap();
 }

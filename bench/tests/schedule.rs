@@ -141,7 +141,7 @@ fn find_what_a_slow_server_sustains(judged: Judged) {
 }
 
 #[test]
-fn the_rate_that_a_slow_server_sustains_is_found() {
+fn a_rate_that_a_slow_server_sustains_is_found() {
     // One beside the other, because a step is mostly waiting.
     thread::scope(|scope| {
         scope.spawn(|| find_what_a_slow_server_sustains(Judged::Acceptance));
@@ -152,7 +152,7 @@ fn the_rate_that_a_slow_server_sustains_is_found() {
 #[test]
 fn a_search_gives_up_where_no_rate_is_good() {
     let mut config = search_config();
-    config.run.load.messages = 20;
+    config.run.load.messages = 10;
     config.run.sink.listeners[0].behaviour.delay = Duration::from_millis(5);
     config.from = 4000.0;
     config.p99 = Duration::from_millis(1);
