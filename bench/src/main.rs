@@ -96,6 +96,7 @@ fn run_search(arguments: SearchArguments) -> io::Result<u8> {
         run: run_config(&arguments.run)?,
         from: arguments.from,
         step: arguments.step,
+        lead: search::LEAD,
         p99: arguments.p99,
         judged: arguments.judged,
         resolution: arguments.resolution,

@@ -18,7 +18,7 @@ const ACHIEVED_MIN: f64 = 0.99;
 /// Messages below which a percentile says too little; a step lasts as long as they need.
 const MESSAGES_MIN: f64 = 100.0;
 /// Time to open connections before the first message of a step, which would otherwise wait for its own.
-const LEAD: Duration = Duration::from_millis(500);
+pub const LEAD: Duration = Duration::from_millis(500);
 /// Halvings of the first rate after which a search for a good one ends.
 const HALVINGS_MAX: i32 = 6;
 
@@ -31,6 +31,8 @@ pub struct Config {
     pub from: f64,
     /// How long a step lasts, if its messages suffice.
     pub step: Duration,
+    /// Time before the first message of a step in which its connections open: usually [`LEAD`].
+    pub lead: Duration,
     /// The highest latency at 99% that still is good.
     pub p99: Duration,
     /// Which latency.
@@ -122,7 +124,7 @@ fn one(config: &Config, rate: f64) -> run::Config {
     let mut run = config.run.clone();
     let wanted = (rate * config.step.as_secs_f64()).max(MESSAGES_MIN);
     run.load.messages = run.load.messages.min(wanted as u32);
-    (run.load.rate, run.load.ramp, run.load.lead) = (Some(rate), None, LEAD);
+    (run.load.rate, run.load.ramp, run.load.lead) = (Some(rate), None, config.lead);
     // A mark of its own, so that a straggler from the step before is not taken for one of this.
     run.load.run = config.run.load.run.wrapping_add(fastrand::u32(..));
     run

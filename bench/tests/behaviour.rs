@@ -151,19 +151,20 @@ fn a_connection_is_shut_after_some_messages() {
     assert_eq!(client.end(), Ok(()));
     assert_eq!(sink.join().unwrap().progress.messages, 2);
 
-    for (pipelining, transfer) in [
+    let ways = [
         (Pipelining::Off, Transfer::Data),
         (Pipelining::Commands, Transfer::Data),
         (Pipelining::Commands, Transfer::Bdat(1000)),
         (Pipelining::Messages, Transfer::Data),
-    ] {
+    ];
+    beside_each_other(ways, |(pipelining, transfer)| {
         let load =
             load::Config { messages: 30, sessions: 1, pipelining, transfer, ..load::Config::default() };
         let (sent, received, account) = drive(load, config("shut:7"));
         assert_eq!((account.delivered, account.lost, account.repeated), (30, 0, 0), "{account}");
         assert_eq!((sent.progress.connections, received.progress.refused), (5, 4));
         assert_eq!(failures(&sent, Phase::Mail, 421), 4, "{:?}", sent.failures);
-    }
+    });
 }
 
 #[test]

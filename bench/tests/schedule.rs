@@ -119,6 +119,7 @@ fn search_config() -> search::Config {
         },
         from: 200.0,
         step: Duration::from_millis(500),
+        lead: Duration::from_millis(100),
         p99: Duration::from_millis(500),
         judged: Judged::Acceptance,
         resolution: 0.3,
