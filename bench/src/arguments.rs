@@ -15,8 +15,9 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 /// Drives an SMTP relay and accounts for every message.
 ///
-/// The status is 0 if conservation holds, 1 if it is broken, 2 for trouble, 3 if the target stopped
-/// answering.
+/// The status is 0 if all is well, 1 if something was found (conservation is broken, connections are missing, a
+/// round was in trouble, a figure got worse), 2 for trouble with arguments, files or the machine, and 3 if the
+/// target stopped answering or sustained no rate.
 #[derive(Parser)]
 #[command(name = "mtad-bench", version)]
 pub struct Arguments {
@@ -42,8 +43,7 @@ pub enum Command {
     Suite(SuiteArguments),
     /// Shows a series of runs as a page of HTML that needs nothing else
     Report(ReportArguments),
-    /// Compares two series of runs: what changed by more than noise. The status is 0 if nothing got worse, 1 if
-    /// something did, 2 for trouble
+    /// Compares two series of runs: what changed by more than noise
     Compare(CompareArguments),
 }
 
@@ -210,8 +210,8 @@ pub struct LoadArguments {
     /// Messages per second on a fixed schedule, latency counted from it
     #[arg(long)]
     pub rate: Option<f64>,
-    /// The same with a rate that grows linearly over this time and then stays
-    #[arg(long, value_name = "FROM..TO:SECONDS", conflicts_with = "rate")]
+    /// The same with a rate that grows linearly over this time (30s, or a number of seconds) and then stays
+    #[arg(long, value_name = "FROM..TO:TIME", conflicts_with = "rate")]
     pub ramp: Option<Ramp>,
     /// How often a message is sent again after a 4xx
     #[arg(long, default_value_t = 0)]
@@ -235,19 +235,19 @@ pub struct SinkArguments {
     ///   perm:PERCENT        recipients refused with 550
     ///   greylist:DURATION   451 for as long, from the first time that a client network asks for this
     ///                       recipient with this sender
-    ///   slow-read:BYTES/s   contents read at this rate, so that the client's socket fills up
+    ///   slow-read:BYTES/s   contents read at this rate (20k/s), so that the client's socket fills up
     ///   cut:PERCENT         connections closed in the middle of a content, which is not taken
-    ///   drop:PERCENT        connections closed after the final dot without a reply, the message not taken
+    ///   drop:PERCENT        connections closed at the end of a content without a reply, the message not taken
     ///   reset:PERCENT       the same with a TCP reset
     ///   limit:N             421 to connections above N at a time (for listeners only)
     ///   shut:N              421 to the MAIL after N messages on a connection (for listeners only)
     /// Who is hit by a share in percent depends on the number of the message and of the attempt only, so that
     /// runs repeat and a later attempt may succeed; recipients are hit in the order in which they come.
-    #[arg(long = "sink", required = true, value_delimiter = ',', value_parser = listener, verbatim_doc_comment)]
+    #[arg(long = "sink", value_name = "HOST:PORT[=BEHAVIOUR]", required = true, value_delimiter = ',', value_parser = listener, verbatim_doc_comment)]
     pub listeners: Vec<Listener>,
     /// Behaviour towards a recipient domain, DOMAIN=BEHAVIOUR, several separated by commas: shares apply in
     /// place of the listener's or the higher of both (cut, drop, reset), the slower of both applies
-    #[arg(long = "domain", value_delimiter = ',', value_parser = domain)]
+    #[arg(long = "domain", value_name = "DOMAIN=BEHAVIOUR", value_delimiter = ',', value_parser = domain)]
     pub behaviours: Vec<(String, Behaviour)>,
     /// Threads of the sink
     #[arg(long, default_value_t = 1)]

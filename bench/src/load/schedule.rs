@@ -22,7 +22,7 @@ impl FromStr for Ramp {
 
     /// Parses `100..5000:30s`; without a unit the time is in seconds.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not FROM..TO:SECONDS");
+        let wrong = || format!("{text:?} is not FROM..TO:TIME");
         let (rates, time) = text.split_once(':').ok_or_else(wrong)?;
         let (from, to) = rates.split_once("..").ok_or_else(wrong)?;
         let seconds = time.parse::<u32>().map(f64::from);
