@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::adapter::Adapter;
 use crate::card;
+use crate::number;
 use crate::run;
 use crate::scenario::{Kind, Scenario, Stage};
 use crate::suite::{self, Round, Suite};
@@ -181,22 +182,12 @@ fn play(
 fn line(number: u32, relay: &str, round: &Round) -> String {
     let mut line = format!("  round {number} {relay:<10}");
     for figure in &round.figures {
-        line.push_str(&format!("  {} {} {}", figure.name, rounded(figure.value), figure.unit));
+        line.push_str(&format!("  {} {} {}", figure.name, number::plain(figure.value), figure.unit));
     }
     if !round.trouble.is_empty() {
         line.push_str(&format!("  TROUBLE: {}", round.trouble));
     }
     line
-}
-
-/// A value with about three digits.
-pub(crate) fn rounded(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        size if size >= 1.0 || size == 0.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
-    }
 }
 
 #[cfg(test)]
@@ -229,13 +220,5 @@ mod tests {
         assert_eq!(scaled(1000, 2.0, 10.0), 5000);
         assert_eq!(scaled(200, 400.0, 10.0), *MESSAGES.start());
         assert_eq!(scaled(1_000_000, 0.0, 60.0), *MESSAGES.end());
-    }
-
-    #[test]
-    fn values_are_told_with_three_digits() {
-        assert_eq!(
-            [12345.6, 45.67, 3.456, 0.1234, 0.0].map(rounded),
-            ["12346", "45.7", "3.46", "0.123", "0.00"]
-        );
     }
 }
