@@ -1,11 +1,25 @@
 //! Sets of small numbers, one bit each.
 
+use std::fmt::{self, Formatter};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+use crate::sink::DELIVERIES_MAX;
+
 /// A set that grows with its largest member.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Eq)]
 pub struct Bits {
     words: Vec<u64>,
+}
+
+/// Two sets are equal if their members are, whatever room they have.
+impl PartialEq for Bits {
+    fn eq(&self, other: &Self) -> bool {
+        let used = |bits: &Self| bits.end().div_ceil(64) as usize;
+        self.words[..used(self)] == other.words[..used(other)]
+    }
 }
 
 impl Bits {
@@ -24,6 +38,12 @@ impl Bits {
     pub fn contains(&self, index: u64) -> bool {
         let (word, bit) = place(index);
         self.words.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    /// The number behind the largest member; 0 if there is none.
+    pub fn end(&self) -> u64 {
+        let last = self.words.iter().rposition(|&word| word != 0);
+        last.map_or(0, |at| at as u64 * 64 + 64 - u64::from(self.words[at].leading_zeros()))
     }
 
     /// How many members.
@@ -60,6 +80,63 @@ impl Bits {
             *mine |= theirs;
         }
         common
+    }
+}
+
+/// As ranges, `[[0,654320],[654322,999999]]`, both ends included: books have few gaps, and people can read
+/// them.
+impl Serialize for Bits {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(Ranges { members: self.iter().peekable() })
+    }
+}
+
+struct Ranges<I: Iterator<Item = u64>> {
+    members: std::iter::Peekable<I>,
+}
+
+impl<I: Iterator<Item = u64>> Iterator for Ranges<I> {
+    type Item = (u64, u64);
+
+    fn next(&mut self) -> Option<(u64, u64)> {
+        let first = self.members.next()?;
+        let mut last = first;
+        while self.members.next_if_eq(&(last + 1)).is_some() {
+            last += 1;
+        }
+        Some((first, last))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(RangesVisitor)
+    }
+}
+
+struct RangesVisitor;
+
+impl<'de> Visitor<'de> for RangesVisitor {
+    type Value = Bits;
+
+    fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "ascending ranges of numbers below {DELIVERIES_MAX}")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut ranges: A) -> Result<Bits, A::Error> {
+        let mut bits = Bits::default();
+        let mut next = 0;
+        while let Some((first, last)) = ranges.next_element::<(u64, u64)>()? {
+            // The bound keeps a damaged file from asking for all memory.
+            if first < next || last < first || last >= DELIVERIES_MAX {
+                return Err(A::Error::custom(format!("the range {first} to {last} is out of order")));
+            }
+            for member in first..=last {
+                bits.insert(member);
+            }
+            next = last + 1;
+        }
+        Ok(bits)
     }
 }
 
@@ -103,6 +180,25 @@ mod tests {
         others.insert(5000);
         let common = bits.absorb(&others);
         assert_eq!(common.iter().collect::<Vec<_>>(), [64]);
-        assert_eq!(bits.count(), 4);
+        assert_eq!((bits.count(), bits.end()), (4, 5001));
+        assert_eq!(Bits::default().end(), 0);
+    }
+    #[test]
+    fn a_set_is_written_as_ranges_and_read_again() {
+        let mut bits = Bits::default();
+        assert_eq!(serde_json::to_string(&bits).unwrap(), "[]");
+        for member in [0, 1, 63, 64, 65, 200] {
+            bits.insert(member);
+        }
+        let text = serde_json::to_string(&bits).unwrap();
+        assert_eq!(text, "[[0,1],[63,65],[200,200]]");
+        assert_eq!(serde_json::from_str::<Bits>(&text).unwrap(), bits);
+        bits.insert(0);
+        assert_ne!(serde_json::from_str::<Bits>("[[0,1],[63,65]]").unwrap(), bits);
+        for wrong in
+            ["[[1,0]]", "[[5,6],[6,7]]", "[[5,6],[0,1]]", "[[0,99999999999]]", "[[0]]", "{}", "[[0,-1]]"]
+        {
+            assert!(serde_json::from_str::<Bits>(wrong).is_err(), "{wrong}");
+        }
     }
 }

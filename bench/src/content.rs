@@ -1,13 +1,25 @@
-//! What the load sends: bodies made once, stamped in place.
+//! What the load sends: bodies made once, heads stamped in place.
 
-use std::ops::Range;
+mod eml;
+mod sizes;
+mod template;
+
+use std::fmt::{self, Display, Formatter};
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
 
 use fastrand::Rng;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
-use crate::identity::{self, HASH_HEADER, HASH_TEXT_BYTES, STAMP_HEADER, STAMP_TEXT_BYTES, Stamp};
-use crate::{clock, transparency, varied};
+use crate::quantity::bytes;
+use crate::{clock, varied};
+pub(crate) use template::Template;
+
+/// Bytes of all contents that a load chooses from together; more is an error.
+const CONTENTS_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Which messages to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,33 +27,81 @@ pub enum Content {
     /// All of this size in bytes, headers included; a size below that of the headers gives a body of one
     /// line.
     Fixed(usize),
+    /// Sizes between these two, evenly spread on a logarithmic scale, as sizes of mail are.
+    Range(usize, usize),
+    /// Sizes and how often each comes, relative to the others.
+    Classes(Vec<(usize, u32)>),
     /// A mix of real-looking messages between 1 and 64 KiB, most of them small.
     Varied,
+    /// The .eml files of a directory, one after the other in a random order.
+    Eml(PathBuf),
 }
 
-/// The messages that a load chooses from, one set per thread.
+/// How contents go over the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transfer {
+    /// DATA, dots doubled, and a lone dot at the end.
+    #[default]
+    Data,
+    /// BDAT (RFC 3030) in chunks of at most this many bytes.
+    Bdat(usize),
+}
+
+impl FromStr for Transfer {
+    type Err = String;
+
+    /// Parses `data`, `bdat` (all in one chunk) or `bdat:16k`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "data" => Ok(Self::Data),
+            None if text == "bdat" => Ok(Self::Bdat(usize::MAX)),
+            Some(("bdat", chunk)) => bytes(chunk).map(Self::Bdat),
+            _ => Err(format!("{text:?} is neither data nor bdat nor bdat:CHUNK")),
+        }
+    }
+}
+
+impl Display for Transfer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data => write!(f, "data"),
+            Self::Bdat(usize::MAX) => write!(f, "bdat"),
+            Self::Bdat(chunk) => write!(f, "bdat:{chunk}"),
+        }
+    }
+}
+
+/// The messages that a load chooses from. Each thread has a clone of its own, which shares the bodies.
+#[derive(Clone)]
 pub(crate) struct Templates {
     templates: Vec<Template>,
     /// Indices of `templates`, as often as their weight says.
-    wheel: Vec<usize>,
+    wheel: Arc<[usize]>,
 }
 
 impl Templates {
-    pub(crate) fn new(content: &Content, sender: &str) -> Self {
+    pub(crate) fn new(content: &Content, transfer: Transfer, sender: &str) -> io::Result<Self> {
         let mut rng = Rng::with_seed(1);
-        let now = Timestamp::from_nanosecond(clock::now().into()).unwrap_or_default();
-        let date = DateTimePrinter::new().timestamp_to_string(&now).unwrap_or_default();
-        let drafts = match content {
-            Content::Fixed(bytes) => vec![fixed(*bytes, sender, &date)],
-            Content::Varied => varied::drafts(&mut rng),
+        let sized = |sizes: &[(usize, u32)]| sized(sizes, sender);
+        let messages = match content {
+            Content::Fixed(bytes) => sized(&[(*bytes, 1)])?,
+            Content::Range(low, high) => sized(&sizes::spread(*low, *high))?,
+            Content::Classes(classes) => sized(classes)?,
+            Content::Varied => {
+                varied::drafts(&mut rng).into_iter().map(|draft| draft.message(sender)).collect()
+            }
+            Content::Eml(directory) => eml::load(directory)?,
         };
         let mut wheel = Vec::new();
-        for (index, draft) in drafts.iter().enumerate() {
-            wheel.extend(std::iter::repeat_n(index, draft.weight));
+        for (index, message) in messages.iter().enumerate() {
+            wheel.extend(std::iter::repeat_n(index, message.weight));
+        }
+        if wheel.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no content to send"));
         }
         rng.shuffle(&mut wheel);
-        let templates = drafts.iter().map(|draft| Template::new(draft, sender, &date)).collect();
-        Self { templates, wheel }
+        let templates = messages.iter().map(|message| Template::new(message, transfer, sender)).collect();
+        Ok(Self { templates, wheel: wheel.into() })
     }
 
     /// The template that message number `sequence` is made from, always the same one.
@@ -51,7 +111,15 @@ impl Templates {
     }
 }
 
-/// A message in the making.
+/// A message before it is stamped; all lines end with CRLF.
+struct Message {
+    /// How often it comes, relative to the others.
+    weight: usize,
+    headers: Vec<u8>,
+    body: Vec<u8>,
+}
+
+/// A made-up message.
 pub(crate) struct Draft {
     /// How often it comes, relative to the others.
     pub(crate) weight: usize,
@@ -63,80 +131,41 @@ pub(crate) struct Draft {
     pub(crate) body: String,
 }
 
-/// A finished message as it goes over the wire, with places to patch.
-pub(crate) struct Template {
-    /// Dots doubled, end-of-data mark included.
-    wire: Vec<u8>,
-    hashes: Range<usize>,
-    message_id: Range<usize>,
-    stamp: Range<usize>,
-    /// What the hash of the headers covers.
-    block: Range<usize>,
-    body_hash: u64,
-    bytes: usize,
-}
-
-impl Template {
-    fn new(draft: &Draft, sender: &str, date: &str) -> Self {
-        let mut text = HASH_HEADER.to_vec();
-        let hashes = placeholder(&mut text, HASH_TEXT_BYTES);
-        text.extend_from_slice(b"\r\n");
-        let start = text.len();
-        let domain = sender.rsplit('@').next().unwrap_or(sender);
-        let Draft { from, subject, kind, .. } = draft;
-        let head = format!(
+impl Draft {
+    fn message(self, sender: &str) -> Message {
+        let Draft { weight, from, subject, kind, body } = self;
+        let now = Timestamp::from_nanosecond(clock::now().into()).unwrap_or_default();
+        let date = DateTimePrinter::new().timestamp_to_string(&now).unwrap_or_default();
+        let headers = format!(
             "From: {from} <{sender}>\r\nTo: subscribers: ;\r\nSubject: {subject}\r\nDate: {date}\r\n\
-             MIME-Version: 1.0\r\nContent-Type: {kind}\r\nMessage-ID: <"
+             MIME-Version: 1.0\r\nContent-Type: {kind}\r\n"
         );
-        text.extend_from_slice(head.as_bytes());
-        // Run and sequence, which the stamp starts with, make the id unique.
-        let message_id = placeholder(&mut text, 17);
-        text.extend_from_slice(format!("@{domain}>\r\n").as_bytes());
-        text.extend_from_slice(STAMP_HEADER);
-        let stamp = placeholder(&mut text, STAMP_TEXT_BYTES);
-        text.extend_from_slice(b"\r\n");
-        let block = start..text.len();
-        text.extend_from_slice(b"\r\n");
-        let bytes = text.len() + draft.body.len();
-        let body_hash = identity::hash(draft.body.as_bytes());
-        transparency::stuff(draft.body.as_bytes(), &mut text);
-        text.extend_from_slice(b".\r\n");
-        Self { wire: text, hashes, message_id, stamp, block, body_hash, bytes }
-    }
-
-    /// Size in bytes without doubled dots and end-of-data mark, as the SIZE parameter wants it.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Appends the message, stamped, and its end-of-data mark.
-    pub(crate) fn write(&mut self, stamp: &Stamp, out: &mut Vec<u8>) {
-        stamp.write(&mut self.wire[self.stamp.clone()]);
-        let id = self.stamp.start..self.stamp.start + self.message_id.len();
-        self.wire.copy_within(id, self.message_id.start);
-        let headers = identity::hash(&self.wire[self.block.clone()]);
-        identity::write_hashes(&mut self.wire[self.hashes.clone()], headers, self.body_hash);
-        out.extend_from_slice(&self.wire);
+        Message { weight, headers: headers.into_bytes(), body: body.into_bytes() }
     }
 }
 
-fn placeholder(text: &mut Vec<u8>, bytes: usize) -> Range<usize> {
-    let start = text.len();
-    text.resize(start + bytes, b'0');
-    start..text.len()
+/// Messages of these sizes and weights.
+fn sized(sizes: &[(usize, u32)], sender: &str) -> io::Result<Vec<Message>> {
+    let total = sizes.iter().fold(0usize, |sum, (bytes, _)| sum.saturating_add(*bytes));
+    if total > CONTENTS_BYTES_MAX {
+        let text = format!("all sizes together are {total} bytes, at most {CONTENTS_BYTES_MAX} are kept");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(sizes.iter().map(|(bytes, weight)| fixed(*bytes, *weight as usize, sender)).collect())
 }
 
-fn fixed(bytes: usize, sender: &str, date: &str) -> Draft {
-    let mut draft = Draft {
-        weight: 1,
+fn fixed(bytes: usize, weight: usize, sender: &str) -> Message {
+    let draft = Draft {
+        weight,
         from: "Load",
         subject: format!("{bytes} bytes"),
         kind: "text/plain; charset=us-ascii".into(),
         body: String::new(),
     };
-    let room = bytes.saturating_sub(Template::new(&draft, sender, date).bytes);
-    draft.body = filler(room.max(3));
-    draft
+    let mut message = draft.message(sender);
+    let room = bytes.saturating_sub(Template::new(&message, Transfer::Data, sender).bytes());
+    message.body = filler(room.max(3)).into_bytes();
+    message
 }
 
 /// Text of exactly this many bytes (at least 3) in lines of at most 78.
@@ -156,22 +185,28 @@ fn filler(bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{Arrival, examine};
+    use crate::identity::{Arrival, Stamp, examine};
+    use crate::transparency::unstuff;
 
     const STAMP: Stamp = Stamp { run: 1, sequence: 2, recipients: 1, time: 3 };
 
+    fn templates(content: &Content, transfer: Transfer) -> Templates {
+        Templates::new(content, transfer, "bench@sender.example").unwrap()
+    }
+
     fn sent(template: &mut Template) -> Vec<u8> {
         let mut wire = Vec::new();
-        template.write(&STAMP, &mut wire);
+        template.stamp(&STAMP);
+        template.write(&mut wire);
         let mut message = Vec::new();
-        transparency::unstuff(wire.strip_suffix(b".\r\n").unwrap(), &mut message);
+        unstuff(wire.strip_suffix(b".\r\n").unwrap(), &mut message);
         message
     }
 
     #[test]
     fn fixed_content_has_the_size_asked_for() {
         for bytes in [500, 501, 577, 578, 579, 580, 581, 582, 583, 4096, 100_000] {
-            let mut templates = Templates::new(&Content::Fixed(bytes), "bench@sender.example");
+            let mut templates = templates(&Content::Fixed(bytes), Transfer::Data);
             let message = sent(templates.of(0));
             assert_eq!(message.len(), bytes);
             assert_eq!(examine(&message), Arrival::Intact(STAMP));
@@ -180,14 +215,16 @@ mod tests {
 
     #[test]
     fn varied_content_keeps_the_rules_of_mail() {
-        let mut templates = Templates::new(&Content::Varied, "bench@sender.example");
+        let mut templates = templates(&Content::Varied, Transfer::Data);
         let mut stuffed = false;
         for template in &mut templates.templates {
             let message = sent(template);
             assert_eq!(examine(&message), Arrival::Intact(STAMP));
-            assert_eq!(message.len(), template.bytes);
+            assert_eq!(message.len(), template.bytes());
             assert!(message.len() < 64 * 1024);
-            stuffed |= template.wire.len() > message.len() + 3;
+            let mut wire = Vec::new();
+            template.write(&mut wire);
+            stuffed |= wire.len() > message.len() + 3;
             let mut rest = message.as_slice();
             while !rest.is_empty() {
                 let end = memchr::memmem::find(rest, b"\r\n").expect("the message ends with CRLF");
@@ -197,5 +234,68 @@ mod tests {
             }
         }
         assert!(stuffed, "some body has a line that starts with a dot");
+    }
+
+    #[test]
+    fn chunks_put_together_are_the_message() {
+        for content in [Content::Fixed(1000), Content::Varied] {
+            for chunk in [1, 7, 400, 999, 1000, usize::MAX] {
+                let mut templates = templates(&content, Transfer::Bdat(chunk));
+                let template = templates.of(3);
+                template.stamp(&STAMP);
+                let (mut message, mut index) = (Vec::new(), 0);
+                loop {
+                    let mut wire = Vec::new();
+                    let last = template.write_chunk(index, chunk, &mut wire);
+                    let end = memchr::memchr(b'\n', &wire).unwrap() + 1;
+                    let command = str::from_utf8(&wire[..end]).unwrap();
+                    let bytes = wire.len() - end;
+                    let suffix = if last { " LAST" } else { "" };
+                    assert_eq!(command, format!("BDAT {bytes}{suffix}\r\n"));
+                    message.extend_from_slice(&wire[end..]);
+                    index += 1;
+                    if last {
+                        break;
+                    }
+                    assert_eq!(bytes, chunk);
+                }
+                assert_eq!(message.len(), template.bytes());
+                assert_eq!(examine(&message), Arrival::Intact(STAMP));
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_come_as_often_as_their_weight_says() {
+        let content = Content::Classes(vec![(2000, 7), (20_000, 3)]);
+        let mut templates = templates(&content, Transfer::Data);
+        let small = (0..1000).filter(|&sequence| templates.of(sequence).bytes() == 2000).count();
+        assert_eq!(small, 700);
+        let too_much = Content::Classes(vec![(CONTENTS_BYTES_MAX, 1), (1, 1)]);
+        assert!(Templates::new(&too_much, Transfer::Data, "a@b").is_err());
+        assert!(Templates::new(&Content::Classes(vec![(100, 0)]), Transfer::Data, "a@b").is_err());
+    }
+
+    #[test]
+    fn a_range_covers_every_magnitude_alike() {
+        let mut templates = templates(&Content::Range(1024, 64 * 1024), Transfer::Data);
+        let all: Vec<_> = (0..64).map(|sequence| templates.of(sequence).bytes()).collect();
+        assert!(all.iter().all(|bytes| (1024..=64 * 1024).contains(bytes)));
+        assert_eq!(all.iter().filter(|bytes| **bytes < 8 * 1024).count(), 32);
+    }
+
+    #[test]
+    fn transfers_are_read_from_text() {
+        for (text, transfer) in [
+            ("data", Transfer::Data),
+            ("bdat", Transfer::Bdat(usize::MAX)),
+            ("bdat:4k", Transfer::Bdat(4096)),
+        ] {
+            assert_eq!(text.parse(), Ok(transfer));
+        }
+        assert_eq!(Transfer::Bdat(100).to_string(), "bdat:100");
+        for wrong in ["", "bdat:", "bdat:0", "bdat:x", "data:5", "chunks"] {
+            assert!(wrong.parse::<Transfer>().is_err(), "{wrong}");
+        }
     }
 }

@@ -5,9 +5,12 @@
 //! gathered in another, so an idle connection owns no buffer and a busy one costs one read and one write per
 //! turn of its dialogue.
 
+mod socket;
+mod tls;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -17,17 +20,19 @@ use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
-use socket2::{Domain, Socket, Type};
 
 use crate::clock;
 use crate::sys::Alarm;
+pub(crate) use socket::listen;
+use socket::{connect, established, narrow, prepare_reset, send};
+pub(crate) use tls::Security;
+pub use tls::Tls;
+use tls::{Channel, RECORD_BYTES_MAX, Unsealed};
 
 /// Bytes taken by one read; a message of usual size arrives in one piece.
 const INPUT_BYTES: usize = 256 * 1024;
 /// Events taken from the kernel at once.
 const EVENTS_MAX: usize = 1024;
-/// Connections waiting to be accepted; the kernel clips it to its own bound.
-const BACKLOG_MAX: i32 = 8192;
 /// Longest sleep, so that a request to stop is noticed.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
 
@@ -41,10 +46,14 @@ pub(crate) enum Flow {
     Read,
     /// Nothing, not even input, until this time ([`clock::now`]); then [`Driver::woken`].
     Wait(u64),
+    /// Begin TLS behind all output; then [`Driver::secured`]. Input that is there already is a violation.
+    Secure,
     /// Close when all output is sent.
     Finish,
     /// Close at once.
     Abort,
+    /// Close at once with a reset (RST) in place of the orderly end.
+    Reset,
 }
 
 /// Why a connection ended.
@@ -74,10 +83,17 @@ pub(crate) enum Turn<S> {
 pub(crate) trait Driver {
     /// What belongs to one connection.
     type Session;
-    /// A connection came in on listener number `listener`.
-    fn accepted(&mut self, listener: usize, out: &mut Vec<u8>) -> (Self::Session, Flow);
+    /// A connection from `client` came in on listener number `listener`.
+    fn accepted(&mut self, listener: usize, client: IpAddr, out: &mut Vec<u8>) -> (Self::Session, Flow);
     /// A connection that a [`Turn::Open`] asked for is established.
     fn connected(&mut self, _session: &mut Self::Session) {}
+    /// A TLS handshake ended; `resumed` if it took up an earlier session.
+    fn secured(&mut self, _session: &mut Self::Session, _resumed: bool, _out: &mut Vec<u8>) {}
+    /// How much to read at once if not all that there is; the receive buffer of the connection is then narrow
+    /// from there on.
+    fn piece(&self, _session: &Self::Session) -> Option<usize> {
+        None
+    }
     /// Takes what it can of `input` and says how much; the rest comes again with more behind it.
     fn input(&mut self, session: &mut Self::Session, input: &[u8], out: &mut Vec<u8>) -> (usize, Flow);
     /// The time of a [`Flow::Wait`] has come.
@@ -99,6 +115,7 @@ enum Link {
 struct Connection<S> {
     stream: TcpStream,
     session: S,
+    channel: Option<Box<Channel>>,
     link: Link,
     /// Tells a timer of this connection from one of its predecessor in the same slot.
     serial: u64,
@@ -119,6 +136,7 @@ pub(crate) struct Engine<D: Driver> {
     driver: D,
     poll: Poll,
     listeners: Vec<TcpListener>,
+    security: Option<Security>,
     connections: Slab<Connection<D::Session>>,
     timers: BinaryHeap<Reverse<(u64, usize, u64)>>,
     alarm: Alarm,
@@ -129,6 +147,9 @@ pub(crate) struct Engine<D: Driver> {
     starved: bool,
     input: Box<[u8]>,
     out: Vec<u8>,
+    /// With TLS: what was read, and what is to be written.
+    cipher: Box<[u8]>,
+    sealed: Vec<u8>,
 }
 
 enum Advance {
@@ -138,25 +159,34 @@ enum Advance {
 }
 
 impl<D: Driver> Engine<D> {
-    pub(crate) fn new(driver: D, mut listeners: Vec<TcpListener>) -> io::Result<Self> {
+    pub(crate) fn new(
+        driver: D,
+        mut listeners: Vec<TcpListener>,
+        security: Option<Security>,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         for (index, listener) in listeners.iter_mut().enumerate() {
             poll.registry().register(listener, Token(FIRST_LISTENER + index), Interest::READABLE)?;
         }
         let alarm = Alarm::new()?;
         poll.registry().register(&mut SourceFd(&alarm.descriptor()), ALARM, Interest::READABLE)?;
+        let room = INPUT_BYTES + RECORD_BYTES_MAX;
+        let cipher = if security.is_some() { vec![0; room] } else { Vec::new() };
         Ok(Self {
             driver,
             poll,
             listeners,
+            security,
             connections: Slab::new(),
             timers: BinaryHeap::new(),
             alarm,
             armed: u64::MAX,
             serial: 0,
             starved: false,
-            input: vec![0; INPUT_BYTES].into_boxed_slice(),
+            input: vec![0; room].into_boxed_slice(),
             out: Vec::with_capacity(INPUT_BYTES),
+            cipher: cipher.into_boxed_slice(),
+            sealed: Vec::new(),
         })
     }
 
@@ -253,7 +283,7 @@ impl<D: Driver> Engine<D> {
     fn accept(&mut self, index: usize) {
         loop {
             match self.listeners[index].accept() {
-                Ok((stream, _)) => self.welcome(index, stream),
+                Ok((stream, client)) => self.welcome(index, client.ip(), stream),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
@@ -267,8 +297,8 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn welcome(&mut self, index: usize, stream: TcpStream) {
-        let (session, flow) = self.driver.accepted(index, &mut self.out);
+    fn welcome(&mut self, index: usize, client: IpAddr, stream: TcpStream) {
+        let (session, flow) = self.driver.accepted(index, client, &mut self.out);
         match self.insert(stream, session, Link::Open) {
             Some(key) => {
                 let advance = self.settle(key, flow);
@@ -297,6 +327,7 @@ impl<D: Driver> Engine<D> {
         entry.insert(Connection {
             stream,
             session,
+            channel: None,
             link,
             serial: self.serial,
             carry: Vec::new(),
@@ -305,6 +336,11 @@ impl<D: Driver> Engine<D> {
             readable: false,
             peer_done: false,
         });
+        if self.security.as_ref().is_some_and(|security| security.implicit) && self.secure(key).is_err() {
+            let connection = self.connections.remove(key);
+            self.driver.closed(connection.session, Ending::NotConnected);
+            return None;
+        }
         Some(key)
     }
 
@@ -332,6 +368,10 @@ impl<D: Driver> Engine<D> {
                 Ok(true) => {
                     connection.link = Link::Open;
                     self.driver.connected(&mut connection.session);
+                    // What an implicit handshake starts with.
+                    if connection.channel.is_some() {
+                        return self.settle(key, Flow::Read);
+                    }
                 }
                 Ok(false) => return Advance::Parked,
                 Err(_) => return Advance::Closed(Ending::NotConnected),
@@ -351,12 +391,19 @@ impl<D: Driver> Engine<D> {
         if !connection.readable {
             return Advance::Parked;
         }
-        match connection.stream.read(&mut self.input) {
+        let room = match self.driver.piece(&connection.session) {
+            Some(bytes) => {
+                narrow(&connection.stream);
+                bytes.clamp(1, INPUT_BYTES)
+            }
+            None => INPUT_BYTES,
+        };
+        match connection.stream.read(&mut self.input[..room]) {
             Ok(0) => Advance::Closed(Ending::Theirs),
             Ok(count) => {
                 // With edge-triggered events a short read means that the socket is empty.
-                connection.readable = count == self.input.len() || connection.peer_done;
-                self.feed(key, count)
+                connection.readable = count == room || connection.peer_done;
+                if connection.channel.is_some() { self.unseal(key, count) } else { self.feed(key, count) }
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => {
@@ -366,6 +413,39 @@ impl<D: Driver> Engine<D> {
                 ErrorKind::Interrupted => Advance::Again,
                 _ => Advance::Closed(Ending::Theirs),
             },
+        }
+    }
+
+    /// Gives a connection a channel.
+    fn secure(&mut self, key: usize) -> io::Result<()> {
+        let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
+        let security = self.security.as_ref().ok_or(ErrorKind::Unsupported)?;
+        // Commands sent ahead in clear would be taken for protected ones (RFC 3207 6).
+        if !connection.carry.is_empty() {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        connection.channel = Some(Box::new(security.channel()?));
+        Ok(())
+    }
+
+    /// Decrypts the first `fresh` bytes of the shared buffer and hands on what comes out.
+    fn unseal(&mut self, key: usize, fresh: usize) -> Advance {
+        let Some(connection) = self.connections.get_mut(key) else { return Advance::Parked };
+        let Some(channel) = &mut connection.channel else { return Advance::Parked };
+        mem::swap(&mut self.input, &mut self.cipher);
+        match channel.unseal(&self.cipher[..fresh], &mut self.input) {
+            Ok(Unsealed { bytes: 0, ended: true, .. }) => Advance::Closed(Ending::Theirs),
+            Ok(Unsealed { bytes, secured, .. }) => {
+                if let Some(resumed) = secured {
+                    self.driver.secured(&mut connection.session, resumed, &mut self.out);
+                }
+                self.feed(key, bytes)
+            }
+            Err(_) => {
+                // The connection is lost anyhow; the alert is a courtesy.
+                let _ = connection.send(&[], &mut self.sealed);
+                Advance::Closed(Ending::Theirs)
+            }
         }
     }
 
@@ -394,100 +474,55 @@ impl<D: Driver> Engine<D> {
         let Some(connection) = self.connections.get_mut(key) else { return Advance::Parked };
         match flow {
             Flow::Abort => return Advance::Closed(Ending::Ours),
+            Flow::Reset => {
+                prepare_reset(&connection.stream);
+                return Advance::Closed(Ending::Ours);
+            }
             Flow::Finish => connection.link = Link::Finishing,
+            Flow::Secure => return self.start_tls(key),
             Flow::Wait(until) => {
                 connection.link = Link::Waiting;
                 self.timers.push(Reverse((until, key, connection.serial)));
             }
             Flow::Read => {}
         }
-        let sent = send(&mut connection.stream, &mut connection.unsent, &self.out);
+        let mut sent = connection.send(&self.out, &mut self.sealed);
         self.out.clear();
+        if flow == Flow::Finish
+            && let Some(channel) = &mut connection.channel
+            && sent.is_ok()
+        {
+            channel.finish();
+            sent = connection.send(&[], &mut self.sealed);
+        }
         match sent {
             Ok(true) => Advance::Again,
             Ok(false) => Advance::Parked,
             Err(_) => Advance::Closed(Ending::Theirs),
         }
     }
-}
 
-/// Sends `unsent` and then `out`; keeps the rest in `unsent`. True if nothing is left.
-fn send(stream: &mut TcpStream, unsent: &mut Vec<u8>, out: &[u8]) -> io::Result<bool> {
-    if unsent.is_empty() {
-        let count = write(stream, out)?;
-        unsent.extend_from_slice(&out[count..]);
-    } else {
-        unsent.extend_from_slice(out);
-        let count = write(stream, unsent)?;
-        unsent.drain(..count);
-    }
-    Ok(unsent.is_empty())
-}
-
-fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        match stream.write(&bytes[sent..]) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => sent += count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+    /// Sends the last output in clear, and then what the handshake starts with.
+    fn start_tls(&mut self, key: usize) -> Advance {
+        let Some(connection) = self.connections.get_mut(key) else { return Advance::Parked };
+        let sent = connection.send(&self.out, &mut self.sealed);
+        self.out.clear();
+        if sent.is_err() {
+            return Advance::Closed(Ending::Theirs);
+        }
+        match self.secure(key) {
+            Ok(()) => self.settle(key, Flow::Read),
+            Err(_) => Advance::Closed(Ending::Ours),
         }
     }
-    Ok(sent)
 }
 
-fn established(stream: &TcpStream) -> io::Result<bool> {
-    if let Some(error) = stream.take_error()? {
-        return Err(error);
+impl<S> Connection<S> {
+    /// Sends `out`, encrypted if there is a channel. True if nothing is left.
+    fn send(&mut self, out: &[u8], sealed: &mut Vec<u8>) -> io::Result<bool> {
+        let Some(channel) = &mut self.channel else { return send(&mut self.stream, &mut self.unsent, out) };
+        sealed.clear();
+        channel.seal(out, sealed)?;
+        send(&mut self.stream, &mut self.unsent, sealed)
     }
-    match stream.peer_addr() {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    if let Some(source) = source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
-    }
-    match socket.connect(&target.into()) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
-        _ => {}
-    }
-    Ok(TcpStream::from_std(socket.into()))
-}
-
-/// Listens on `address` once per thread, on sockets among which the kernel spreads connections.
-///
-/// Fails if anybody listens there already: sharing a port with a stranger would split the traffic silently.
-pub(crate) fn listen(address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
-    let probe = bound(address, false)?;
-    let address = probe.local_addr()?.as_socket().unwrap_or(address);
-    if threads == 1 {
-        return Ok(vec![listening(probe)?]);
-    }
-    drop(probe);
-    (0..threads).map(|_| listening(bound(address, true)?)).collect()
-}
-
-fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    // Accepted sockets inherit it.
-    socket.set_tcp_nodelay(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-fn listening(socket: Socket) -> io::Result<TcpListener> {
-    socket.listen(BACKLOG_MAX)?;
-    Ok(TcpListener::from_std(socket.into()))
 }

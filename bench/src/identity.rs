@@ -7,7 +7,7 @@
 //! XXH3 with 64 bits.
 
 use memchr::{memchr, memmem};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The start of the hash line.
@@ -20,7 +20,7 @@ pub(crate) const HASH_TEXT_BYTES: usize = 16 + 1 + 16;
 pub(crate) const STAMP_TEXT_BYTES: usize = 8 + 1 + 8 + 1 + 4 + 1 + 16;
 
 /// Which message this is, end to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     /// The load's run.
     pub run: u32,
@@ -42,6 +42,12 @@ impl Stamp {
         hex(&mut place[18..22], self.recipients.into());
         place[22] = b'-';
         hex(&mut place[23..39], self.time);
+    }
+
+    /// The first stamp in a message, or in as much of it as has come.
+    pub(crate) fn find(message: &[u8]) -> Option<Self> {
+        let at = memmem::find(message, STAMP_HEADER)?;
+        Self::read(&message[at + STAMP_HEADER.len()..])
     }
 
     fn read(text: &[u8]) -> Option<Self> {
@@ -84,7 +90,7 @@ pub enum Arrival {
 }
 
 /// Which part of a message changed on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Alteration {
     /// The load's headers.
@@ -150,7 +156,7 @@ fn names_report(line: &[u8]) -> bool {
 /// RFC 3464: one field group per recipient, then the returned headers with the stamp among them.
 fn read_report(body: &[u8]) -> Option<Arrival> {
     let at = memmem::find(body, STAMP_HEADER)?;
-    let stamp = Stamp::read(&body[at + STAMP_HEADER.len()..])?;
+    let stamp = Stamp::find(&body[at..])?;
     let mut failed = Vec::new();
     let mut group = Group::default();
     for line in body[..at].split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii) {

@@ -1,7 +1,7 @@
 //! Idle connections: what each of them costs the server in memory.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -75,7 +75,8 @@ pub fn run(config: &Config) -> io::Result<Outcome> {
         })
     };
     let (before, pss_before) = memory(&config.pids)?;
-    let engine = Engine::new(IdleDriver { config: config.clone(), shared: shared.clone() }, Vec::new())?;
+    let engine =
+        Engine::new(IdleDriver { config: config.clone(), shared: shared.clone() }, Vec::new(), None)?;
     let thread = thread::Builder::new().name("idle".into()).spawn(move || engine.run().map(drop))?;
     let deadline = clock::now() + clock::nanoseconds(config.patience);
     let settled = || shared.ready.load(Relaxed) + shared.lost.load(Relaxed) >= config.connections;
@@ -115,7 +116,7 @@ struct IdleDriver {
 impl Driver for IdleDriver {
     type Session = Idler;
 
-    fn accepted(&mut self, _: usize, _: &mut Vec<u8>) -> (Idler, Flow) {
+    fn accepted(&mut self, _: usize, _: IpAddr, _: &mut Vec<u8>) -> (Idler, Flow) {
         unreachable!("idle connections have no listener")
     }
 

@@ -3,24 +3,29 @@
 mod books;
 mod client;
 mod driver;
+mod opening;
+mod schedule;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bits::{Bits, SharedBits};
 use crate::clock;
-use crate::content::Content;
-use crate::engine::Engine;
+use crate::content::{Content, Templates, Transfer};
+use crate::engine::{Engine, Security, Tls};
 use crate::latency::Latencies;
 use driver::LoadDriver;
 pub(crate) use driver::loopback;
+pub use opening::{Auth, Mechanism};
+pub use schedule::Ramp;
+use schedule::Schedule;
 
 /// How far commands run ahead of their replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -32,6 +37,7 @@ pub enum Pipelining {
     #[default]
     Commands,
     /// Also the commands of the next message together with the content of this one, as RFC 2920 3.1 permits.
+    /// With BDAT the same as `Commands`, with which the content goes out already.
     Messages,
 }
 
@@ -71,6 +77,14 @@ pub struct Config {
     pub messages_per_session: u32,
     /// What they look like.
     pub content: Content,
+    /// How their contents go over the wire. What the server does not offer ends the load with an error.
+    pub transfer: Transfer,
+    /// Whether and when connections are encrypted. Certificates are not verified.
+    pub tls: Tls,
+    /// Whether connections may take up earlier TLS sessions instead of full handshakes.
+    pub tls_resumption: bool,
+    /// Who to be, if the server wants to know.
+    pub auth: Option<Auth>,
     /// Recipients per message, at least 1.
     pub recipients: u16,
     /// Number of recipient domains, `d0.SUFFIX` and so on; at least 1.
@@ -93,6 +107,11 @@ pub struct Config {
     /// Messages per second on a fixed schedule, however slow the server is; `None` sends as fast as replies
     /// permit.
     pub rate: Option<f64>,
+    /// The same with a rate that changes.
+    pub ramp: Option<Ramp>,
+    /// How long a schedule waits for connections to open before its first message. The load counts as started
+    /// at the end of it.
+    pub lead: Duration,
     /// How often a message is sent again after a 4xx.
     pub retries: u32,
     /// Where latency starts.
@@ -110,6 +129,10 @@ impl Default for Config {
             messages: 100_000,
             messages_per_session: 0,
             content: Content::Fixed(4096),
+            transfer: Transfer::default(),
+            tls: Tls::default(),
+            tls_resumption: false,
+            auth: None,
             recipients: 1,
             domains: 1,
             spread: Spread::RoundRobin,
@@ -120,6 +143,8 @@ impl Default for Config {
             threads: 1,
             sources: 0,
             rate: None,
+            ramp: None,
+            lead: Duration::ZERO,
             retries: 0,
             latency_from: LatencyFrom::default(),
             patience: Duration::from_secs(60),
@@ -137,12 +162,20 @@ pub enum Phase {
     Greeting,
     /// EHLO.
     Ehlo,
+    /// STARTTLS.
+    StartTls,
+    /// The TLS handshake.
+    Tls,
+    /// AUTH and what belongs to it.
+    Auth,
     /// MAIL.
     Mail,
     /// RCPT.
     Rcpt,
     /// DATA.
     Data,
+    /// A chunk that is not the last.
+    Chunk,
     /// The reply to the message.
     Dot,
     /// RSET.
@@ -179,6 +212,10 @@ pub struct Progress {
     pub connections: u64,
     /// Connections open now.
     pub open: u64,
+    /// TLS handshakes so far.
+    pub handshakes: u64,
+    /// Those among them that resumed an earlier session.
+    pub resumed: u64,
     /// Latency of acknowledgement so far, median in microseconds.
     pub p50: u64,
     /// The same at 99%.
@@ -214,6 +251,42 @@ pub struct Sent {
     pub stalled: bool,
 }
 
+/// What an account needs to know of a load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Promises {
+    /// The mark of its messages.
+    pub run: u32,
+    /// How many messages it was to send.
+    pub messages: u32,
+    /// Recipients per message. Recipient k of message s is number `s * recipients + k` in the sets below.
+    pub recipients: u16,
+    /// Deliveries that the server took responsibility for.
+    pub acknowledged: Bits,
+    /// Deliveries that it may have.
+    pub in_doubt: Bits,
+}
+
+impl Promises {
+    /// Whether the sets name only deliveries that there can be.
+    pub(crate) fn is_sound(&self) -> bool {
+        let asked = u64::from(self.messages) * u64::from(self.recipients);
+        self.recipients > 0 && self.acknowledged.end() <= asked && self.in_doubt.end() <= asked
+    }
+}
+
+impl Sent {
+    /// The part of it that an account needs.
+    pub fn promises(&self) -> Promises {
+        Promises {
+            run: self.run,
+            messages: self.messages,
+            recipients: self.recipients,
+            acknowledged: self.acknowledged.clone(),
+            in_doubt: self.in_doubt.clone(),
+        }
+    }
+}
+
 /// A running load.
 pub struct Handle {
     shared: Arc<Shared>,
@@ -223,6 +296,11 @@ pub struct Handle {
 /// What the threads of a load share.
 struct Shared {
     config: Config,
+    schedule: Option<Schedule>,
+    /// What each thread's books take a copy of.
+    templates: Templates,
+    /// Why the load cannot go on.
+    trouble: OnceLock<String>,
     /// The next message number to give out.
     next: AtomicU64,
     acknowledged: SharedBits,
@@ -243,6 +321,8 @@ struct Tally {
     in_doubt: AtomicU64,
     connections: AtomicU64,
     open: AtomicU64,
+    handshakes: AtomicU64,
+    resumed: AtomicU64,
     cpu: AtomicU64,
     /// When the last acknowledgement came; 0 before.
     last: AtomicU64,
@@ -269,24 +349,28 @@ pub fn start(config: Config) -> io::Result<Handle> {
         let text = "recipients, domains, sessions and threads must not be zero";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    if config.rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the rate must be above zero"));
-    }
+    let invalid = |text| io::Error::new(io::ErrorKind::InvalidInput, text);
+    let schedule = Schedule::new(config.rate, config.ramp).map_err(invalid)?;
+    let security = Security::client(config.tls, config.target.ip(), config.tls_resumption)?;
     let threads = config.threads.min(config.sessions);
     let deliveries = u64::from(config.messages) * u64::from(config.recipients);
     let shared = Arc::new(Shared {
+        schedule,
+        templates: Templates::new(&config.content, config.transfer, &config.sender)?,
+        trouble: OnceLock::new(),
         next: AtomicU64::new(0),
         acknowledged: SharedBits::new(deliveries),
         in_doubt: SharedBits::new(deliveries),
         tallies: (0..threads).map(|_| Tally::default()).collect(),
         stop: AtomicBool::new(false),
         stalled: AtomicBool::new(false),
-        started: clock::now(),
+        started: clock::now() + if schedule.is_some() { clock::nanoseconds(config.lead) } else { 0 },
         config,
     });
     let mut handle = Handle { shared, threads: Vec::new() };
     for index in 0..threads {
-        let engine = Engine::new(LoadDriver::new(handle.shared.clone(), index), Vec::new())?;
+        let engine =
+            Engine::new(LoadDriver::new(handle.shared.clone(), index), Vec::new(), security.clone())?;
         let thread = thread::Builder::new().name(format!("load-{index}"));
         handle.threads.push(thread.spawn(move || engine.run().map(drop))?);
     }
@@ -304,12 +388,15 @@ impl Handle {
         self.shared.stop.store(true, Relaxed);
     }
 
-    /// Waits for the end of the load.
+    /// Waits for the end of the load. An error if the server lacks what the load needs.
     pub fn join(mut self) -> io::Result<Sent> {
         for thread in self.threads.drain(..) {
             thread.join().map_err(|_| io::Error::other("a thread of the load panicked"))??;
         }
-        Ok(self.shared.sent())
+        match self.shared.trouble.get() {
+            Some(text) => Err(io::Error::new(io::ErrorKind::Unsupported, text.clone())),
+            None => Ok(self.shared.sent()),
+        }
     }
 }
 
@@ -320,10 +407,28 @@ impl Drop for Handle {
 }
 
 impl Shared {
+    /// Ends the load, because what it needs is not to be had.
+    fn give_up(&self, why: String) {
+        // Only the first reason is kept; others are the same from other connections.
+        let _ = self.trouble.set(why);
+        self.stop.store(true, Relaxed);
+    }
+
     /// The time of the last acknowledgement, or of the start before there is one.
     fn last_acknowledged(&self) -> u64 {
         let last = self.tallies.iter().map(|tally| tally.last.load(Relaxed)).max();
         last.unwrap_or(0).max(self.started)
+    }
+
+    /// Messages that are accepted, refused for good or in doubt.
+    fn answered(&self) -> u64 {
+        let of = |tally: &Tally| {
+            [&tally.accepted, &tally.refused, &tally.in_doubt]
+                .map(|count| count.load(Relaxed))
+                .iter()
+                .sum::<u64>()
+        };
+        self.tallies.iter().map(of).sum()
     }
 
     fn progress(&self, done: bool) -> Progress {
@@ -336,6 +441,8 @@ impl Shared {
             progress.in_doubt += tally.in_doubt.load(Relaxed);
             progress.connections += tally.connections.load(Relaxed);
             progress.open += tally.open.load(Relaxed);
+            progress.handshakes += tally.handshakes.load(Relaxed);
+            progress.resumed += tally.resumed.load(Relaxed);
             tally.with(|detail| {
                 latency.add(&detail.latency);
                 progress.errors += detail.failures.values().sum::<u64>();

@@ -1,16 +1,26 @@
-//! What a process and its descendants cost, read from /proc.
+//! What a target costs, seen from outside: its processes, its control group, the device of its queue, its
+//! system calls.
+
+mod calls;
+mod cgroup;
+mod device;
+mod target;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::{clock, sys};
+
+pub use cgroup::Group;
+pub use device::Device;
+pub use target::{Observed, Observer, Target};
 
 /// Time between two readings.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -86,35 +96,48 @@ pub fn proportional_memory(roots: &[u32]) -> io::Result<u64> {
 
 /// Reads a tree from now on, on a thread of its own.
 pub struct Watch {
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     thread: JoinHandle<Usage>,
+}
+
+struct Shared {
+    stop: AtomicBool,
+    /// The last reading and its time.
+    latest: Mutex<(u64, Reading)>,
 }
 
 impl Watch {
     /// Starts with a first reading.
     pub fn start(roots: Vec<u32>) -> io::Result<Self> {
         let first = read(&roots)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let watched = stop.clone();
+        let shared =
+            Arc::new(Shared { stop: AtomicBool::new(false), latest: Mutex::new((clock::now(), first)) });
+        let watched = shared.clone();
         let thread =
             thread::Builder::new().name("observe".into()).spawn(move || watch(&roots, first, &watched))?;
-        Ok(Self { stop, thread })
+        Ok(Self { shared, thread })
+    }
+
+    /// The last reading and when it was made ([`clock::now`]).
+    pub fn latest(&self) -> (u64, Reading) {
+        *self.shared.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends with a last reading. If the tree has died, what it did after the one before is not known.
     pub fn finish(self) -> io::Result<Usage> {
-        self.stop.store(true, Relaxed);
+        self.shared.stop.store(true, Relaxed);
         self.thread.join().map_err(|_| io::Error::other("the observer panicked"))
     }
 }
 
-fn watch(roots: &[u32], first: Reading, stop: &AtomicBool) -> Usage {
+fn watch(roots: &[u32], first: Reading, shared: &Shared) -> Usage {
     let (mut last, mut rss_max) = (first, first.rss);
     loop {
-        let ending = stop.load(Relaxed);
+        let ending = shared.stop.load(Relaxed);
         if let Ok(reading) = read(roots) {
             last = reading;
             rss_max = rss_max.max(last.rss);
+            *shared.latest.lock().unwrap_or_else(PoisonError::into_inner) = (clock::now(), last);
         }
         if ending {
             let spent = last.since(&first);
@@ -125,6 +148,11 @@ fn watch(roots: &[u32], first: Reading, stop: &AtomicBool) -> Usage {
 }
 
 impl Reading {
+    /// CPU time in microseconds.
+    pub fn cpu(&self) -> u64 {
+        self.user + self.system
+    }
+
     fn since(&self, first: &Reading) -> Reading {
         Reading {
             processes: self.processes,
@@ -224,6 +252,8 @@ mod tests {
             std::hint::black_box(clock::now());
         }
         let tree = tree(&[own]).unwrap();
+        let (time, latest) = watch.latest();
+        assert!(time <= clock::now() && latest.rss > 0);
         let usage = watch.finish().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();

@@ -2,7 +2,10 @@
 
 mod behaviour;
 mod driver;
+mod fate;
+mod greylist;
 mod ledger;
+mod pace;
 mod session;
 
 use std::collections::HashMap;
@@ -12,12 +15,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-pub use behaviour::{Behaviour, Plant, parse_duration};
+pub use behaviour::{Behaviour, Plant};
+pub(crate) use ledger::DELIVERIES_MAX;
 pub use ledger::{Ledger, RunReceipts};
+pub use session::Credentials;
 
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, Security, Tls};
 use crate::latency::Latencies;
 use driver::SinkDriver;
+use fate::Fates;
+use greylist::Greylist;
 
 /// One address to listen on.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +48,12 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// A fault of the sink itself.
     pub plant: Option<Plant>,
+    /// Whether and when connections are encrypted, with a self-signed certificate made at the start.
+    pub tls: Tls,
+    /// Whether CHUNKING is offered; without it all clients use DATA.
+    pub chunking: bool,
+    /// Who may send; without it everybody.
+    pub auth: Option<Credentials>,
 }
 
 impl Default for Config {
@@ -52,7 +65,18 @@ impl Default for Config {
             threads: 1,
             message_bytes_max: 128 * 1024 * 1024,
             plant: None,
+            tls: Tls::default(),
+            chunking: true,
+            auth: None,
         }
+    }
+}
+
+impl Config {
+    fn greylists(&self) -> bool {
+        let of_listeners = self.listeners.iter().map(|listener| &listener.behaviour);
+        let mut all = of_listeners.chain(self.domains.iter().map(|(_, behaviour)| behaviour));
+        all.any(|behaviour| !behaviour.greylist.is_zero())
     }
 }
 
@@ -73,6 +97,8 @@ pub struct Progress {
     pub foreign: u64,
     /// Commands or messages refused or dropped on purpose.
     pub refused: u64,
+    /// TLS handshakes.
+    pub handshakes: u64,
     /// Connections open now.
     pub open: u64,
     /// Most connections open at the same time.
@@ -128,7 +154,13 @@ struct Shared {
     tallies: Vec<Tally>,
     /// Connections per listener: now, and the most there were.
     open: Vec<(AtomicU64, AtomicU64)>,
+    fates: Fates,
+    /// `None` if nobody greylists.
+    greylist: Option<Greylist>,
     stop: AtomicBool,
+    paused: AtomicBool,
+    /// CPU time of the threads in nanoseconds that does not count.
+    cpu_before: AtomicU64,
 }
 
 /// The figures of one thread.
@@ -137,6 +169,7 @@ struct Shared {
 struct Tally {
     messages: AtomicU64,
     refused: AtomicU64,
+    handshakes: AtomicU64,
     cpu: AtomicU64,
     last: AtomicU64,
     detail: Mutex<Detail>,
@@ -164,9 +197,14 @@ pub fn start(mut config: Config) -> io::Result<Handle> {
     if config.listeners.is_empty() || config.threads == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a sink needs an address and a thread"));
     }
-    for (domain, _) in &mut config.domains {
+    for (domain, behaviour) in &mut config.domains {
+        if behaviour.is_of_listener() {
+            let text = format!("limit and shut are for listeners, not for {domain}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         domain.make_ascii_lowercase();
     }
+    let security = Security::server(config.tls)?;
     let threads = config.threads;
     let mut sockets: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
@@ -186,12 +224,16 @@ pub fn start(mut config: Config) -> io::Result<Handle> {
         tallies: (0..threads).map(|_| tally()).collect(),
         open: addresses.iter().map(|_| Default::default()).collect(),
         addresses,
+        fates: Fates::new(lanes),
+        greylist: config.greylists().then(Greylist::default),
         stop: AtomicBool::new(false),
+        paused: AtomicBool::new(false),
+        cpu_before: AtomicU64::new(0),
         config,
     });
     let mut handle = Handle { shared, threads: Vec::new() };
     for (index, sockets) in sockets.into_iter().enumerate() {
-        let engine = Engine::new(SinkDriver::new(handle.shared.clone(), index), sockets)?;
+        let engine = Engine::new(SinkDriver::new(handle.shared.clone(), index), sockets, security.clone())?;
         let thread = thread::Builder::new().name(format!("sink-{index}"));
         handle.threads.push(thread.spawn(move || engine.run().map(drop))?);
     }
@@ -202,6 +244,21 @@ impl Handle {
     /// The addresses as bound, in the order of the configuration.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.shared.addresses
+    }
+
+    /// Answers nothing, not even new connections, until [`Handle::resume`], as if the machine were stuck.
+    pub fn pause(&self) {
+        self.shared.paused.store(true, Relaxed);
+    }
+
+    /// Answers everything that waits.
+    pub fn resume(&self) {
+        self.shared.paused.store(false, Relaxed);
+    }
+
+    /// Counts from zero: what came so far was a warm-up.
+    pub fn forget(&self) {
+        self.shared.forget();
     }
 
     /// The figures so far. With several threads a delivery repeated across two of them counts here as two
@@ -237,12 +294,39 @@ impl Drop for Handle {
 }
 
 impl Shared {
+    fn forget(&self) {
+        for tally in &self.tallies {
+            tally.messages.store(0, Relaxed);
+            tally.refused.store(0, Relaxed);
+            tally.handshakes.store(0, Relaxed);
+            tally.last.store(0, Relaxed);
+            tally.with(|detail| {
+                detail.ledger = Ledger::default();
+                detail.lanes.fill(Latencies::default());
+                detail.domains.iter_mut().for_each(|(_, count)| *count = 0);
+            });
+        }
+        for (open, most) in &self.open {
+            most.store(open.load(Relaxed), Relaxed);
+        }
+        self.fates.forget();
+        if let Some(greylist) = &self.greylist {
+            greylist.forget();
+        }
+        self.cpu_before.store(self.cpu(), Relaxed);
+    }
+
+    fn cpu(&self) -> u64 {
+        self.tallies.iter().map(|tally| tally.cpu.load(Relaxed)).sum()
+    }
+
     fn progress(&self) -> Progress {
         let mut progress = Progress::default();
         let mut latency = Latencies::default();
         for tally in &self.tallies {
             progress.messages += tally.messages.load(Relaxed);
             progress.refused += tally.refused.load(Relaxed);
+            progress.handshakes += tally.handshakes.load(Relaxed);
             progress.last = progress.last.max(tally.last.load(Relaxed));
             tally.with(|detail| {
                 detail.ledger.count_into(&mut progress);
@@ -273,7 +357,7 @@ impl Shared {
         ledger.count_into(&mut progress);
         let mut latency = Latencies::default();
         lanes.iter().for_each(|lane| latency.add(&lane.latency));
-        let cpu = self.tallies.iter().map(|tally| tally.cpu.load(Relaxed)).sum();
+        let cpu = self.cpu().saturating_sub(self.cpu_before.load(Relaxed));
         Received { ledger, progress, latency, lanes, domains, cpu }
     }
 

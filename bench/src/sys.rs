@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Raises the limit on open files to the hard limit and returns it.
 pub fn raise_open_files() -> io::Result<u64> {
@@ -22,6 +24,13 @@ pub(crate) fn thread_cpu() -> u64 {
     // SAFETY: `time` is a valid, exclusively borrowed timespec.
     let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) != 0 };
     if failed { 0 } else { (time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64 }
+}
+
+/// Sends SIGINT to a process that the caller started and has not waited for, so that the number is its own.
+pub(crate) fn interrupt(pid: u32) {
+    let Ok(pid) = libc::pid_t::try_from(pid) else { return };
+    // SAFETY: kill takes no pointer.
+    unsafe { libc::kill(pid, libc::SIGINT) };
 }
 
 /// Clock ticks per second, the unit of CPU time in /proc/PID/stat.
@@ -99,5 +108,21 @@ impl Alarm {
 
     pub(crate) fn descriptor(&self) -> RawFd {
         self.descriptor.as_raw_fd()
+    }
+}
+
+/// Lets a command start with no signal blocked, whatever the rig itself has blocked.
+pub(crate) fn unblock_signals(command: &mut Command) {
+    // SAFETY: between fork and exec the closure calls only functions that are safe to call from a signal
+    // handler, on a set of its own.
+    unsafe {
+        command.pre_exec(|| {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut none);
+            match libc::pthread_sigmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) {
+                0 => Ok(()),
+                error => Err(io::Error::from_raw_os_error(error)),
+            }
+        });
     }
 }

@@ -6,6 +6,7 @@
 )]
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bench::account::{Account, Delivery};
@@ -51,34 +52,41 @@ fn assert_all_arrived(sent: &Sent, account: &Account) {
 
 #[test]
 fn every_way_to_send_is_accounted_for() {
-    for pipelining in [Pipelining::Off, Pipelining::Commands, Pipelining::Messages] {
-        for (recipients, domains, spread) in
-            [(1, 1, Spread::RoundRobin), (3, 50, Spread::RoundRobin), (2, 50, Spread::Zipf(1.0))]
-        {
-            for messages_per_session in [0, 1, 7] {
-                let load = load::Config {
-                    messages: 300,
-                    pipelining,
-                    recipients,
-                    domains,
-                    spread,
-                    messages_per_session,
-                    ..small_load()
-                };
-                let (sent, received, account) = drive(load, sink_with(""));
-                assert_all_arrived(&sent, &account);
-                assert_eq!(sent.latency.count(), 300);
-                assert_eq!(received.latency.count(), 300 * u64::from(recipients));
-                assert_eq!(received.domains.values().sum::<u64>(), 300 * u64::from(recipients));
-                if matches!(spread, Spread::RoundRobin) {
-                    assert_eq!(received.domains.len(), domains as usize);
-                }
-                if messages_per_session > 0 {
-                    let needed = 300 / u64::from(messages_per_session);
-                    assert!(sent.progress.connections >= needed, "{:?}", sent.progress);
-                } else {
-                    assert!(sent.progress.connections <= 10);
-                }
+    // One beside the other, because connections mostly wait.
+    thread::scope(|scope| {
+        for pipelining in [Pipelining::Off, Pipelining::Commands, Pipelining::Messages] {
+            scope.spawn(move || send_in_every_way(pipelining));
+        }
+    });
+}
+
+fn send_in_every_way(pipelining: Pipelining) {
+    for (recipients, domains, spread) in
+        [(1, 1, Spread::RoundRobin), (3, 50, Spread::RoundRobin), (2, 50, Spread::Zipf(1.0))]
+    {
+        for messages_per_session in [0, 1, 7] {
+            let load = load::Config {
+                messages: 300,
+                pipelining,
+                recipients,
+                domains,
+                spread,
+                messages_per_session,
+                ..small_load()
+            };
+            let (sent, received, account) = drive(load, sink_with(""));
+            assert_all_arrived(&sent, &account);
+            assert_eq!(sent.latency.count(), 300);
+            assert_eq!(received.latency.count(), 300 * u64::from(recipients));
+            assert_eq!(received.domains.values().sum::<u64>(), 300 * u64::from(recipients));
+            if matches!(spread, Spread::RoundRobin) {
+                assert_eq!(received.domains.len(), domains as usize);
+            }
+            if messages_per_session > 0 {
+                let needed = 300 / u64::from(messages_per_session);
+                assert!(sent.progress.connections >= needed, "{:?}", sent.progress);
+            } else {
+                assert!(sent.progress.connections <= 10);
             }
         }
     }
@@ -91,7 +99,8 @@ fn varied_and_large_messages_over_several_threads_arrive_intact() {
         let load = load::Config { content, messages, threads: 2, sources: 3, ..small_load() };
         let (sent, received, account) = drive(load, sink::Config { threads: 2, ..sink_with("") });
         assert_all_arrived(&sent, &account);
-        assert!(received.progress.open_max >= 5 && received.progress.open_max <= 10);
+        // How many were open at once is up to the scheduler when there are few messages.
+        assert!((1..=10).contains(&received.progress.open_max), "{:?}", received.progress);
         assert!(sent.cpu > 0 && received.cpu > 0);
     }
 }
@@ -301,6 +310,10 @@ fn a_run_reports() {
     assert_eq!(json["verdict"], "holds");
     assert!(json["throughput"]["accepted_per_second"].as_f64().unwrap() > 0.0);
     assert!(json["acceptance"]["p999"].as_u64().unwrap() > 0);
+    for name in ["accept", "end to end"] {
+        let curve = json["curves"][name].as_array().unwrap();
+        assert!(curve.len() > 30, "{name}: {curve:?}");
+    }
     assert!(report.to_string().contains("conservation holds"), "{report}");
 
     let report = run::run(config(Some(Plant::Lose(5))), |_| {}).unwrap();

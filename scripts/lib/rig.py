@@ -3,7 +3,6 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import socket
@@ -17,7 +16,6 @@ TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
 PROFILE = os.environ.get("MTAD_PROFILE", "release")
 MTAD = os.path.join(TARGET, PROFILE, "mtad")
 BENCH = os.path.join(TARGET, PROFILE, "mtad-bench")
-TICK = os.sysconf("SC_CLK_TCK")
 # Being told to stop is an ordinary end, in which everything that was started is stopped.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
@@ -48,16 +46,6 @@ def free_port():
     raise SystemExit("no free port found")
 
 
-def raise_open_files(wanted):
-    """Raises the limit of open files, which the processes started from here inherit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
-        except (ValueError, OSError):
-            raise SystemExit(f"{wanted} open files are needed, the limit is {hard}, and it may not be raised")
-
-
 def is_open(port):
     with socket.socket() as probe:
         probe.settimeout(1)
@@ -81,46 +69,6 @@ def stop(process, seconds=40):
             process.kill()
             process.wait()
     return process.returncode
-
-
-def tree(pid):
-    """The process and all below it."""
-    found, unseen = [], [pid]
-    while unseen:
-        current = unseen.pop()
-        found.append(current)
-        try:
-            for task in os.listdir(f"/proc/{current}/task"):
-                with open(f"/proc/{current}/task/{task}/children") as file:
-                    unseen += [int(child) for child in file.read().split()]
-        except OSError:
-            pass
-    return found
-
-
-def cpu_seconds(pid):
-    """CPU time of a process tree, with the children that have ended."""
-    ticks = 0
-    for member in tree(pid):
-        try:
-            with open(f"/proc/{member}/stat") as file:
-                fields = file.read().rpartition(")")[2].split()
-            ticks += sum(int(field) for field in fields[11:15])
-        except OSError:
-            pass
-    return ticks / TICK
-
-
-def pss_bytes(pid):
-    """Proportional set size of a process tree: a shared page counts by halves, thirds, ..."""
-    total = 0
-    for member in tree(pid):
-        try:
-            with open(f"/proc/{member}/smaps_rollup") as file:
-                total += int(re.search(r"^Pss:\s+(\d+)", file.read(), re.M).group(1)) * 1024
-        except (OSError, AttributeError):
-            pass
-    return total
 
 
 def device_bytes(pid):
@@ -239,79 +187,23 @@ def route(domain, port):
 
 
 class Postfix:
-    """Postfix in directories of its own, set as its TUNING_README and STRESS_README say for a relay host."""
-    name = "postfix"
+    """Postfix as the rig's adapter sets it up, in a directory of its own below this one."""
 
     def __init__(self, directory, port, sink):
-        self.configuration = os.path.join(directory, "postfix")
-        self.log = f"/var/log/mtad-postfix-{port}.log"
-        queue, data = os.path.join(directory, "queue"), os.path.join(directory, "data")
-        for path in (self.configuration, queue, data):
-            os.makedirs(path)
-        shutil.chown(data, "postfix")
-        self.closed = []
-        parent = directory
-        while parent != "/":
-            mode = os.stat(parent).st_mode
-            if mode & 0o011 != 0o011:
-                # Postfix's own user must be able to get there; `stop` takes it back.
-                self.closed.append((parent, mode))
-                os.chmod(parent, mode | 0o011)
-            parent = os.path.dirname(parent)
-        with open(os.path.join(self.configuration, "main.cf"), "w") as file:
-            file.write(f"""
-compatibility_level = 3.6
-queue_directory = {queue}
-data_directory = {data}
-command_directory = /usr/sbin
-daemon_directory = /usr/lib/postfix/sbin
-meta_directory = /etc/postfix
-shlib_directory = /usr/lib/postfix
-mail_owner = postfix
-setgid_group = postdrop
-myhostname = relay.example
-mydestination =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
-relayhost = [127.0.0.1]:{sink}
-local_transport = error:no local delivery
-alias_maps =
-alias_database =
-smtpd_peername_lookup = no
-smtp_dns_support_level = disabled
-smtp_host_lookup = native
-smtpd_client_connection_count_limit = 0
-smtpd_client_connection_rate_limit = 0
-smtpd_error_sleep_time = 0
-in_flow_delay = 0
-default_process_limit = 200
-qmgr_message_active_limit = 20000
-initial_destination_concurrency = 20
-default_destination_concurrency_limit = 100
-smtp_destination_concurrency_limit = 100
-smtp_connection_cache_destinations = 127.0.0.1
-smtp_connection_cache_on_demand = yes
-smtp_connection_reuse_count_limit = 1000
-max_use = 10000
-maillog_file = {self.log}
-""")
-        with open("/etc/postfix/master.cf") as file:
-            master = re.sub(r"^smtp(\s+inet)", rf"127.0.0.1:{port}\1", file.read(), flags=re.M)
-        master = re.sub(r"^(\S+\s+(?:inet|unix|unix-dgram|fifo)\s+\S+\s+\S+\s+)y", r"\1n", master, flags=re.M)
-        with open(os.path.join(self.configuration, "master.cf"), "w") as file:
-            file.write(master)
-        subprocess.run(["postfix", "-c", self.configuration, "start"], check=True, capture_output=True)
-        await_port(port)
-        with open(os.path.join(queue, "pid", "master.pid")) as file:
-            self.pid = int(file.read())
+        self.adapter = os.path.join(ROOT, "bench", "adapters", "postfix")
+        self.environment = {
+            **os.environ, "BENCH_DIRECTORY": os.path.join(directory, "postfix"), "BENCH_PORT": str(port),
+            "BENCH_SPARE_PORT": str(port + 1000), "BENCH_NEXT_HOP": f"127.0.0.1:{sink}"}
+        os.makedirs(self.environment["BENCH_DIRECTORY"])
+        self.call("start")
+
+    def call(self, verb):
+        ended = subprocess.run([self.adapter, verb], env=self.environment, capture_output=True, text=True)
+        if ended.returncode:
+            raise SystemExit(f"postfix {verb}: {ended.stderr}")
 
     def stop(self):
-        subprocess.run(["postfix", "-c", self.configuration, "stop"], check=True, capture_output=True)
-        for path, mode in self.closed:
-            os.chmod(path, mode)
-        if os.path.exists(self.log):
-            os.unlink(self.log)
+        self.call("stop")
 
 
 class Bench:
@@ -339,9 +231,3 @@ class Bench:
                 raise SystemExit(f"{output.read()}\nthe rig ended with {status} after {self.process.args}")
         with open(self.json) as file:
             return json.load(file)
-
-
-def median(values):
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

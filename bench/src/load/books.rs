@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use super::{Failure, Phase, Shared, Spread, Tally};
 use crate::clock;
-use crate::content::Templates;
+use crate::content::{Templates, Transfer};
 use crate::identity::Stamp;
 
 /// A message to send.
@@ -32,7 +32,7 @@ pub(super) struct Books {
 impl Books {
     pub(super) fn new(shared: Arc<Shared>, index: usize) -> Self {
         let config = &shared.config;
-        let templates = Templates::new(&config.content, &config.sender);
+        let templates = shared.templates.clone();
         let shares = match config.spread {
             Spread::RoundRobin => Vec::new(),
             Spread::Zipf(exponent) => zipf(config.domains, exponent),
@@ -66,10 +66,9 @@ impl Books {
 
     /// When this message is to be sent by the schedule, if there is one.
     pub(super) fn due(&self, job: Job) -> Option<u64> {
-        let rate = self.shared.config.rate?;
+        let schedule = self.shared.schedule.as_ref()?;
         // A repeated message is late by nature: it starts when it can.
-        let offset = f64::from(job.sequence) / rate * 1e9;
-        (job.refusals == 0).then_some(self.shared.started + offset as u64)
+        (job.refusals == 0).then(|| self.shared.started + schedule.due(job.sequence))
     }
 
     pub(super) fn write_mail(&mut self, job: Job, size: bool, eight_bit: bool, out: &mut Vec<u8>) {
@@ -90,11 +89,27 @@ impl Books {
         put(out, format_args!("RCPT TO:<r{recipient}@d{domain}.{suffix}>\r\n"));
     }
 
+    /// The whole content, ended by a lone dot.
     pub(super) fn write_content(&mut self, job: Job, started: u64, out: &mut Vec<u8>) {
+        let stamp = self.stamp(job, started);
+        let template = self.templates.of(job.sequence);
+        template.stamp(&stamp);
+        template.write(out);
+    }
+
+    /// Chunk number `index` behind its BDAT. True if it is the last.
+    pub(super) fn write_chunk(&mut self, job: Job, started: u64, index: usize, out: &mut Vec<u8>) -> bool {
+        let Transfer::Bdat(chunk) = self.shared.config.transfer else { return true };
+        let stamp = self.stamp(job, started);
+        let template = self.templates.of(job.sequence);
+        // Another connection may have stamped it since the chunk before.
+        template.stamp(&stamp);
+        template.write_chunk(index, chunk, out)
+    }
+
+    fn stamp(&self, job: Job, started: u64) -> Stamp {
         let config = &self.shared.config;
-        let stamp =
-            Stamp { run: config.run, sequence: job.sequence, recipients: config.recipients, time: started };
-        self.templates.of(job.sequence).write(&stamp, out);
+        Stamp { run: config.run, sequence: job.sequence, recipients: config.recipients, time: started }
     }
 
     /// The server took the message for all recipients but `rejected`.

@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 
 use super::books::{Books, Job, put};
+use super::opening::{Offers, Opening};
 use super::{LatencyFrom, Phase, Pipelining};
-use crate::clock;
+use crate::engine::Tls;
 use crate::engine::{Ending, Flow};
+use crate::{Transfer, clock};
 
 /// Longest reply line that is still taken for one.
 const LINE_BYTES_MAX: usize = 8192;
@@ -15,6 +17,10 @@ pub(super) struct Client {
     /// What the outstanding replies answer, oldest first.
     expected: VecDeque<Phase>,
     offers: Offers,
+    secured: bool,
+    authenticated: bool,
+    /// Lines said in the exchange of AUTH.
+    said: usize,
     /// Messages begun on this connection.
     begun: u32,
     opened: u64,
@@ -33,14 +39,6 @@ enum Step {
     Envelope(Transaction),
 }
 
-/// What the server offered in its EHLO reply.
-#[derive(Clone, Copy, Default)]
-struct Offers {
-    pipelining: bool,
-    size: bool,
-    eight_bit: bool,
-}
-
 /// A message between MAIL and the reply to its final dot.
 struct Transaction {
     job: Job,
@@ -49,15 +47,26 @@ struct Transaction {
     answered: u16,
     /// Recipients that the server refused, ascending.
     rejected: Vec<u16>,
+    /// With BDAT: the chunks sent so far.
+    chunks: usize,
+    /// With BDAT: all of the content was sent, though replies to the envelope may be outstanding.
+    sent: bool,
     /// The code that ended it, if it is over before its content.
     refused: Option<u16>,
 }
 
 impl Client {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(books: &Books) -> Self {
+        let mut expected = VecDeque::from([Phase::Greeting]);
+        if books.shared.config.tls == Tls::Implicit {
+            expected.push_front(Phase::Tls);
+        }
         Self {
-            expected: VecDeque::from([Phase::Greeting]),
+            expected,
             offers: Offers::default(),
+            secured: false,
+            authenticated: false,
+            said: 0,
             begun: 0,
             opened: clock::now(),
             step: Step::Idle,
@@ -86,10 +95,23 @@ impl Client {
         Flow::Read
     }
 
+    /// The TLS handshake is over. What the server offered before it counts no more.
+    pub(super) fn secured(&mut self, books: &Books, out: &mut Vec<u8>) {
+        self.secured = true;
+        self.offers = Offers::default();
+        self.expected.pop_front();
+        if self.expected.is_empty() {
+            self.hello(books, out);
+        }
+    }
+
     /// Settles what the end of the connection leaves open. True if it was the orderly one.
     pub(super) fn closed(self, ending: Ending, books: &mut Books) -> bool {
         match self.step {
             Step::Idle => {}
+            Step::Envelope(transaction) if transaction.sent && transaction.refused.is_none() => {
+                books.in_doubt(transaction.job, &transaction.rejected);
+            }
             Step::Parked(job) | Step::Envelope(Transaction { job, .. }) => books.give_back(job),
         }
         if let Some(transaction) = self.awaiting {
@@ -126,31 +148,93 @@ impl Client {
     }
 
     fn reply(&mut self, phase: Phase, code: u16, books: &mut Books, out: &mut Vec<u8>) -> Flow {
-        let good = (200..300).contains(&code) || (phase == Phase::Data && code == 354);
+        let good = match phase {
+            Phase::Data => (200..300).contains(&code) || code == 354,
+            Phase::Auth => (200..300).contains(&code) || code == 334,
+            _ => (200..300).contains(&code),
+        };
         if !good && self.counts(phase) {
             books.failure(phase, code);
         }
+        if phase == Phase::Dot && self.answered_content(good, code, books, out) {
+            return Flow::Read;
+        }
         match phase {
-            Phase::Dot => self.answered_content(good, code, books),
-            _ if code == 421 => {}
-            Phase::Mail | Phase::Rcpt | Phase::Data => {
+            Phase::Dot => {}
+            _ if code == 421 => self.turned_away(),
+            Phase::Mail | Phase::Rcpt | Phase::Data | Phase::Chunk => {
                 return self.answered_envelope(phase, code, books, out);
             }
             Phase::Greeting if good => {
-                put(out, format_args!("EHLO {}\r\n", books.shared.config.helo));
-                self.expected.push_back(Phase::Ehlo);
+                self.hello(books, out);
                 return Flow::Read;
             }
+            Phase::Ehlo if good => return self.open(books, out),
+            Phase::StartTls if good => {
+                self.expected.push_back(Phase::Tls);
+                return Flow::Secure;
+            }
+            Phase::Auth => return self.authenticate(code, books, out),
             Phase::Quit => return Flow::Abort,
-            Phase::Connect | Phase::Greeting | Phase::Ehlo | Phase::Rset | Phase::Idle => {}
+            _ => {}
         }
         match phase {
             _ if code == 421 => self.abandon(),
             // With the next message under way already there is nothing to start.
             Phase::Dot if !self.expected.is_empty() => Flow::Read,
-            Phase::Ehlo if !good => self.abandon(),
-            Phase::Greeting => self.abandon(),
+            Phase::Greeting | Phase::Ehlo | Phase::StartTls | Phase::Tls => self.abandon(),
             _ => self.next(books, out),
+        }
+    }
+
+    fn hello(&mut self, books: &Books, out: &mut Vec<u8>) {
+        put(out, format_args!("EHLO {}\r\n", books.shared.config.helo));
+        self.expected.push_back(Phase::Ehlo);
+    }
+
+    /// After EHLO: whatever is needed before messages, or the first of them.
+    fn open(&mut self, books: &mut Books, out: &mut Vec<u8>) -> Flow {
+        match self.offers.opening(&books.shared.config, self.secured, self.authenticated) {
+            Opening::StartTls => {
+                put(out, format_args!("STARTTLS\r\n"));
+                self.expected.push_back(Phase::StartTls);
+                Flow::Read
+            }
+            Opening::Auth => self.authenticate(334, books, out),
+            Opening::Messages => self.next(books, out),
+            Opening::Lacks(extension) => {
+                books.shared.give_up(format!("the server does not offer {extension}"));
+                self.abandon()
+            }
+        }
+    }
+
+    /// The next line of the exchange if the server asks for it, or what its verdict leads to.
+    fn authenticate(&mut self, code: u16, books: &mut Books, out: &mut Vec<u8>) -> Flow {
+        let auth = books.shared.config.auth.as_ref();
+        if code == 334
+            && let Some(line) = auth.and_then(|auth| auth.line(self.said))
+        {
+            put(out, format_args!("{line}\r\n"));
+            self.said += 1;
+            self.expected.push_back(Phase::Auth);
+            return Flow::Read;
+        }
+        match code {
+            200..300 => {
+                self.authenticated = true;
+                return self.next(books, out);
+            }
+            400..500 => {}
+            _ => books.shared.give_up(format!("the server refuses the user and password: reply {code}")),
+        }
+        self.abandon()
+    }
+
+    /// The server closes instead of going on: of a message sent ahead it has taken nothing.
+    fn turned_away(&mut self) {
+        if let Step::Envelope(transaction) = &mut self.step {
+            transaction.sent = false;
         }
     }
 
@@ -164,19 +248,40 @@ impl Client {
     /// Whether a bad reply is news: behind a refused MAIL all others are refused too.
     fn counts(&self, phase: Phase) -> bool {
         match (&self.step, phase) {
-            (Step::Envelope(transaction), Phase::Rcpt | Phase::Data) => transaction.refused.is_none(),
+            (Step::Envelope(transaction), Phase::Rcpt | Phase::Data | Phase::Chunk) => {
+                transaction.refused.is_none()
+            }
+            // A chunk sent ahead, not the content of the message before.
+            (Step::Envelope(transaction), Phase::Dot) if self.awaiting.is_none() => {
+                transaction.refused.is_none()
+            }
             _ => true,
         }
     }
 
-    fn answered_content(&mut self, good: bool, code: u16, books: &mut Books) {
-        let Some(Transaction { job, started, rejected, refused, .. }) = self.awaiting.take() else { return };
+    /// True if there is more to do before the next message.
+    fn answered_content(&mut self, good: bool, code: u16, books: &mut Books, out: &mut Vec<u8>) -> bool {
+        let transaction = match self.awaiting.take() {
+            Some(transaction) => transaction,
+            None => match std::mem::replace(&mut self.step, Step::Idle) {
+                Step::Envelope(transaction) => transaction,
+                _ => return false,
+            },
+        };
+        let Transaction { job, started, rejected, refused, sent, .. } = transaction;
         match refused {
-            // An empty content was sent for form's sake.
+            // A content was sent for form's sake.
             Some(code) => books.refused(job, code),
             None if good => books.acknowledged(job, &rejected, started),
             None => books.refused(job, code),
         }
+        // RFC 3030 3: a transaction whose chunks were refused stays open.
+        let reset = sent && !good && code != 421;
+        if reset {
+            put(out, format_args!("RSET\r\n"));
+            self.expected.push_back(Phase::Rset);
+        }
+        reset
     }
 
     fn answered_envelope(&mut self, phase: Phase, code: u16, books: &mut Books, out: &mut Vec<u8>) -> Flow {
@@ -195,7 +300,8 @@ impl Client {
                 }
             }
             Phase::Data if code == 354 => return self.send_content(books, out),
-            Phase::Data => {
+            Phase::Chunk if good => {}
+            Phase::Data | Phase::Chunk => {
                 transaction.refused.get_or_insert(code);
             }
             _ => {}
@@ -224,10 +330,21 @@ impl Client {
         if answered < books.shared.config.recipients {
             books.write_recipient(job, answered, out);
             self.expected.push_back(Phase::Rcpt);
-        } else {
+        } else if books.shared.config.transfer == Transfer::Data {
             put(out, format_args!("DATA\r\n"));
             self.expected.push_back(Phase::Data);
+        } else {
+            self.send_chunk(books, out);
         }
+    }
+
+    /// The next chunk of the message under way. True if there is another.
+    fn send_chunk(&mut self, books: &mut Books, out: &mut Vec<u8>) -> bool {
+        let Step::Envelope(transaction) = &mut self.step else { return false };
+        transaction.sent = books.write_chunk(transaction.job, transaction.started, transaction.chunks, out);
+        transaction.chunks += 1;
+        self.expected.push_back(if transaction.sent { Phase::Dot } else { Phase::Chunk });
+        !transaction.sent
     }
 
     fn send_content(&mut self, books: &mut Books, out: &mut Vec<u8>) -> Flow {
@@ -270,7 +387,7 @@ impl Client {
 
     fn begin(&mut self, job: Job, books: &mut Books, out: &mut Vec<u8>) {
         let config = &books.shared.config;
-        let recipients = config.recipients;
+        let (recipients, transfer) = (config.recipients, config.transfer);
         let pipelined = config.pipelining != Pipelining::Off && self.offers.pipelining;
         let from_connection = config.latency_from == LatencyFrom::Connection && self.begun == 0;
         let started = match books.due(job) {
@@ -279,8 +396,15 @@ impl Client {
             None => clock::now(),
         };
         self.begun += 1;
-        self.step =
-            Step::Envelope(Transaction { job, started, answered: 0, rejected: Vec::new(), refused: None });
+        self.step = Step::Envelope(Transaction {
+            job,
+            started,
+            answered: 0,
+            rejected: Vec::new(),
+            chunks: 0,
+            sent: false,
+            refused: None,
+        });
         books.write_mail(job, self.offers.size, self.offers.eight_bit, out);
         self.expected.push_back(Phase::Mail);
         if pipelined {
@@ -288,18 +412,14 @@ impl Client {
                 books.write_recipient(job, recipient, out);
                 self.expected.push_back(Phase::Rcpt);
             }
-            put(out, format_args!("DATA\r\n"));
-            self.expected.push_back(Phase::Data);
+            match transfer {
+                Transfer::Data => {
+                    put(out, format_args!("DATA\r\n"));
+                    self.expected.push_back(Phase::Data);
+                }
+                Transfer::Bdat(_) => while self.send_chunk(books, out) {},
+            }
         }
-    }
-}
-
-impl Offers {
-    fn learn(&mut self, keyword: &[u8]) {
-        let name = keyword.split(|&byte| byte == b' ').next().unwrap_or_default();
-        self.pipelining |= name.eq_ignore_ascii_case(b"PIPELINING");
-        self.size |= name.eq_ignore_ascii_case(b"SIZE");
-        self.eight_bit |= name.eq_ignore_ascii_case(b"8BITMIME");
     }
 }
 

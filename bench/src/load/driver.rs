@@ -55,7 +55,8 @@ impl LoadDriver {
         if idle > clock::nanoseconds(shared.config.patience) && !shared.stop.swap(true, Relaxed) {
             shared.stalled.store(true, Relaxed);
         }
-        if shared.stop.load(Relaxed) {
+        // Once every message has its answer, nobody waits for servers that let connections wait for a greeting.
+        if shared.stop.load(Relaxed) || shared.answered() >= u64::from(shared.config.messages) {
             self.deadline.get_or_insert(now + GRACE);
         }
     }
@@ -75,12 +76,18 @@ pub(crate) fn loopback(index: usize) -> IpAddr {
 impl Driver for LoadDriver {
     type Session = Client;
 
-    fn accepted(&mut self, _: usize, _: &mut Vec<u8>) -> (Client, Flow) {
+    fn accepted(&mut self, _: usize, _: IpAddr, _: &mut Vec<u8>) -> (Client, Flow) {
         unreachable!("a load has no listeners")
     }
 
     fn connected(&mut self, _: &mut Client) {
         self.books.tally().connections.fetch_add(1, Relaxed);
+    }
+
+    fn secured(&mut self, client: &mut Client, resumed: bool, out: &mut Vec<u8>) {
+        self.books.tally().handshakes.fetch_add(1, Relaxed);
+        self.books.tally().resumed.fetch_add(resumed.into(), Relaxed);
+        client.secured(&self.books, out);
     }
 
     fn input(&mut self, client: &mut Client, input: &[u8], out: &mut Vec<u8>) -> (usize, Flow) {
@@ -118,7 +125,8 @@ impl Driver for LoadDriver {
         self.closed.pop_front();
         self.live += 1;
         self.books.tally().open.store(self.live as u64, Relaxed);
+        let client = Client::new(&self.books);
         let target = self.books.shared.config.target;
-        Turn::Open(target, self.source(), Client::new())
+        Turn::Open(target, self.source(), client)
     }
 }

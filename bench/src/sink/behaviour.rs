@@ -3,6 +3,11 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::quantity::{bytes, duration};
+
+/// The names of all that a sink can do.
+const NAMES: &str = "delay, temp, perm, drop, limit, trickle, shut, cut, slow-read, reset, greylist";
+
 /// What happens to connections of a listener or to recipients of a domain. The default is a fast and honest
 /// server.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,26 +24,50 @@ pub struct Behaviour {
     /// Connections at the same time, above which one is answered with 421; 0 for no limit. For listeners
     /// only.
     pub connections_max: u64,
+    /// Pause between two bytes of a reply; for a domain, from the reply to its RCPT on.
+    pub trickle: Duration,
+    /// Messages on a connection, after which the next MAIL gets 421 and the connection closes; 0 for no limit.
+    /// For listeners only.
+    pub messages_max: u64,
+    /// Share of messages in percent in the middle of whose content the connection closes. They are not taken.
+    pub cut_percent: f64,
+    /// Bytes per second at which contents are read, so that the client's socket fills up; 0 for no limit.
+    pub read_rate: u64,
+    /// Share of messages in percent after whose final dot the connection is reset (RST). They are not taken.
+    pub reset_percent: f64,
+    /// How long a recipient is refused with 451, from the first time that this client network (/24 or /64)
+    /// asked for it with this sender.
+    pub greylist: Duration,
+}
+
+impl Behaviour {
+    /// Whether it says something that only a listener can do.
+    pub(super) fn is_of_listener(&self) -> bool {
+        self.connections_max != 0 || self.messages_max != 0
+    }
 }
 
 impl FromStr for Behaviour {
     type Err = String;
 
-    /// Parses `delay:10s+temp:5+perm:1+drop:0.5+limit:20`; each part may be left out.
+    /// Parses `delay:10s+temp:5+perm:1+drop:0.5+limit:20` and so on; each part may be left out.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut behaviour = Self::default();
         for part in text.split('+') {
             let (name, value) = part.split_once(':').ok_or(format!("{part:?} is not NAME:VALUE"))?;
             match name {
-                "delay" => behaviour.delay = parse_duration(value)?,
+                "delay" => behaviour.delay = duration(value)?,
                 "temp" => behaviour.temporary_percent = percent(value)?,
                 "perm" => behaviour.permanent_percent = percent(value)?,
                 "drop" => behaviour.drop_percent = percent(value)?,
-                "limit" => {
-                    let limit = value.parse();
-                    behaviour.connections_max = limit.map_err(|_| format!("{value:?} is not a number"))?;
-                }
-                _ => return Err(format!("{name:?} is none of delay, temp, perm, drop, limit")),
+                "limit" => behaviour.connections_max = number(value)?,
+                "trickle" => behaviour.trickle = duration(value)?,
+                "shut" => behaviour.messages_max = number(value)?,
+                "cut" => behaviour.cut_percent = percent(value)?,
+                "slow-read" => behaviour.read_rate = rate(value)?,
+                "reset" => behaviour.reset_percent = percent(value)?,
+                "greylist" => behaviour.greylist = duration(value)?,
+                _ => return Err(format!("{name:?} is none of {NAMES}")),
             }
         }
         Ok(behaviour)
@@ -78,20 +107,13 @@ fn percent(text: &str) -> Result<f64, String> {
     value.ok_or(format!("{text:?} is not a percentage from 0 to 100"))
 }
 
-/// Parses a duration: a number with the unit ms, s, m or h.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration such as 500ms, 10s, 2m or 1h");
-    let split = text.find(|character: char| character.is_ascii_alphabetic()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(split);
-    let unit = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(wrong()),
-    };
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a number"))
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    let size = text.strip_suffix("/s").and_then(|size| bytes(size).ok());
+    size.map(|bytes| bytes as u64).ok_or(format!("{text:?} is not a rate in bytes such as 10000/s or 10k/s"))
 }
 
 #[cfg(test)]
@@ -100,19 +122,49 @@ mod tests {
 
     #[test]
     fn behaviours_are_read_from_text() {
-        let behaviour = "delay:1.5s+temp:5+perm:0.5+drop:1+limit:20".parse::<Behaviour>().unwrap();
+        let text = "delay:1.5s+temp:5+perm:0.5+drop:1+limit:20+trickle:10ms+shut:7+cut:2+slow-read:1000/s+\
+             reset:3+greylist:2m";
         let expected = Behaviour {
             delay: Duration::from_millis(1500),
             temporary_percent: 5.0,
             permanent_percent: 0.5,
             drop_percent: 1.0,
             connections_max: 20,
+            trickle: Duration::from_millis(10),
+            messages_max: 7,
+            cut_percent: 2.0,
+            read_rate: 1000,
+            reset_percent: 3.0,
+            greylist: Duration::from_secs(120),
         };
-        assert_eq!(behaviour, expected);
-        for wrong in
-            ["", "delay", "delay:10", "temp:101", "perm:-1", "limit:x", "slow:1s", "delay:NaNs", "delay:-1s"]
-        {
+        assert_eq!(text.parse::<Behaviour>(), Ok(expected));
+        for wrong in [
+            "",
+            "delay",
+            "delay:10",
+            "temp:101",
+            "perm:-1",
+            "limit:x",
+            "slow:1s",
+            "delay:NaNs",
+            "delay:-1s",
+            "trickle:1",
+            "shut:-1",
+            "cut:x",
+            "slow-read:1000",
+            "slow-read:0/s",
+            "reset:1+",
+            "greylist:1d",
+        ] {
             assert!(wrong.parse::<Behaviour>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_name_is_known() {
+        for name in NAMES.split(", ") {
+            let error = format!("{name}:?").parse::<Behaviour>().unwrap_err();
+            assert!(error.starts_with("\"?\""), "{error}");
         }
     }
 }

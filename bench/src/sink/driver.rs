@@ -1,30 +1,34 @@
 //! What the sessions of one thread of a sink share, and their place in the event loop.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use fastrand::Rng;
-
-use super::session::{Recipient, Session};
-use super::{Behaviour, Plant, Shared, Tally};
+use super::fate::{Blow, attempt};
+use super::session::{Credentials, Recipient, Session};
+use super::{Behaviour, Config, Plant, Shared, Tally, greylist};
 use crate::clock::{self, MILLISECOND};
-use crate::engine::{Driver, Ending, Flow, Turn};
-use crate::identity::{Arrival, examine};
+use crate::engine::{Driver, Ending, Flow, Tls, Turn};
+use crate::identity::{Arrival, Stamp, examine};
 use crate::sys;
 use crate::transparency::unstuff;
 
 /// Recipient domains counted apart; further ones are counted together.
 const DOMAINS_MAX: usize = 1 << 16;
+/// Bytes in which the stamp of a message is looked for to decide its fate.
+const HEADERS_BYTES_MAX: usize = 64 * 1024;
 /// How often CPU time is read, in nanoseconds.
 const CHECK_INTERVAL: u64 = 50 * MILLISECOND;
+/// How often a connection to a paused sink looks whether it goes on, in nanoseconds.
+const PAUSE_INTERVAL: u64 = 10 * MILLISECOND;
 
 /// Where messages are taken, verified and counted.
 pub(super) struct Desk {
     shared: Arc<Shared>,
     index: usize,
-    rng: Rng,
-    offers: Vec<u8>,
+    /// The answer to EHLO, without and with TLS.
+    offers: [Vec<u8>; 2],
     /// Places in the list of domains, which starts with those that have a behaviour of their own.
     domains: HashMap<Box<[u8]>, usize>,
     /// For a name in lower case, and for a message without doubled dots.
@@ -33,15 +37,9 @@ pub(super) struct Desk {
 
 impl Desk {
     fn new(shared: Arc<Shared>, index: usize) -> Self {
-        let bytes = shared.config.message_bytes_max;
-        let offers = format!(
-            "250-sink.example\r\n250-PIPELINING\r\n250-SIZE {bytes}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
-             250 ENHANCEDSTATUSCODES\r\n"
-        );
         let mut desk = Self {
             index,
-            rng: Rng::with_seed(index as u64),
-            offers: offers.into_bytes(),
+            offers: [false, true].map(|secured| offers(&shared.config, secured)),
             domains: HashMap::new(),
             scratch: Vec::new(),
             shared,
@@ -56,8 +54,23 @@ impl Desk {
         &self.shared.tallies[self.index]
     }
 
-    pub(super) fn offers(&self) -> &[u8] {
-        &self.offers
+    pub(super) fn offers(&self, secured: bool) -> &[u8] {
+        &self.offers[usize::from(secured)]
+    }
+
+    /// Whether STARTTLS is a command.
+    pub(super) fn offers_tls(&self) -> bool {
+        self.shared.config.tls == Tls::StartTls
+    }
+
+    /// Whether BDAT is a command.
+    pub(super) fn offers_chunking(&self) -> bool {
+        self.shared.config.chunking
+    }
+
+    /// Who may send, if not everybody.
+    pub(super) fn credentials(&self) -> Option<&Credentials> {
+        self.shared.config.auth.as_ref()
     }
 
     pub(super) fn message_bytes_max(&self) -> usize {
@@ -100,13 +113,74 @@ impl Desk {
         }
     }
 
-    /// Whether something that happens in `percent` of all cases happens now; it counts as a refusal.
-    pub(super) fn chance(&mut self, percent: f64) -> bool {
-        let happens = percent > 0.0 && self.rng.f64() * 100.0 < percent;
-        if happens {
-            self.tally().refused.fetch_add(1, Relaxed);
+    /// Counts something refused or dropped on purpose.
+    pub(super) fn count_refusal(&self) {
+        self.tally().refused.fetch_add(1, Relaxed);
+    }
+
+    /// Whether the next recipient of this lane is struck.
+    pub(super) fn strikes_next(&self, blow: Blow, lane: usize) -> bool {
+        let struck = self.shared.fates.strikes_next(blow, lane, self.percent(blow, lane));
+        if struck {
+            self.count_refusal();
         }
-        happens
+        struck
+    }
+
+    /// Whether a message is struck, by the highest share among its recipients' lanes and the listener's.
+    /// `None` if it is too early to say: its stamp has not come yet and more of it will.
+    pub(super) fn strikes_content(
+        &self,
+        blow: Blow,
+        content: &[u8],
+        whole: bool,
+        recipients: &[Recipient],
+        listener: usize,
+    ) -> Option<bool> {
+        let lanes = recipients.iter().map(|recipient| recipient.lane).chain([listener]);
+        let percent = lanes.map(|lane| self.percent(blow, lane)).fold(0.0, f64::max);
+        if percent <= 0.0 {
+            return Some(false);
+        }
+        let first = recipients.first().and_then(|recipient| recipient.number);
+        let struck = match Stamp::find(&content[..content.len().min(HEADERS_BYTES_MAX)]) {
+            Some(stamp) => self.shared.fates.strikes(blow, attempt(&stamp, first), percent),
+            None if whole || content.len() >= HEADERS_BYTES_MAX => {
+                self.shared.fates.strikes_next(blow, listener, percent)
+            }
+            None => return None,
+        };
+        if struck {
+            self.count_refusal();
+        }
+        Some(struck)
+    }
+
+    fn percent(&self, blow: Blow, lane: usize) -> f64 {
+        let behaviour = self.behaviour(lane);
+        match blow {
+            Blow::Temporary => behaviour.temporary_percent,
+            Blow::Permanent => behaviour.permanent_percent,
+            Blow::Cut => behaviour.cut_percent,
+            Blow::Drop => behaviour.drop_percent,
+            Blow::Reset => behaviour.reset_percent,
+        }
+    }
+
+    /// What the greylist knows a client and its sender by; 0 without one.
+    pub(super) fn origin(&self, client: IpAddr, sender: &[u8]) -> u64 {
+        self.shared.greylist.as_ref().map_or(0, |_| greylist::origin(client, sender))
+    }
+
+    /// Whether a recipient has to come again because it is new; the longest wait of these lanes applies.
+    pub(super) fn is_grey(&self, origin: u64, recipient: &[u8], lanes: [usize; 2]) -> bool {
+        let Some(greylist) = &self.shared.greylist else { return false };
+        let wait = lanes.map(|lane| self.behaviour(lane).greylist).into_iter().max().unwrap_or_default();
+        let grey = !wait.is_zero() && greylist.refuses(origin, recipient, wait);
+        if grey {
+            self.count_refusal();
+        }
+        grey
     }
 
     /// Verifies and counts a message.
@@ -165,6 +239,19 @@ impl Desk {
     }
 }
 
+/// The answer to EHLO.
+fn offers(config: &Config, secured: bool) -> Vec<u8> {
+    let tls = if config.tls == Tls::StartTls && !secured { "250-STARTTLS\r\n" } else { "" };
+    let auth = if config.auth.is_some() { "250-AUTH PLAIN LOGIN\r\n" } else { "" };
+    let chunking = if config.chunking { "250-CHUNKING\r\n" } else { "" };
+    let bytes = config.message_bytes_max;
+    format!(
+        "250-sink.example\r\n250-PIPELINING\r\n250-SIZE {bytes}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
+         {chunking}{tls}{auth}250 ENHANCEDSTATUSCODES\r\n"
+    )
+    .into_bytes()
+}
+
 pub(super) struct SinkDriver {
     desk: Desk,
     checked: u64,
@@ -175,12 +262,18 @@ impl SinkDriver {
     pub(super) fn new(shared: Arc<Shared>, index: usize) -> Self {
         Self { desk: Desk::new(shared, index), checked: 0 }
     }
+
+    /// What a connection does while the sink is paused.
+    fn paused(&self) -> Option<Flow> {
+        let paused = self.desk.shared.paused.load(Relaxed);
+        paused.then(|| Flow::Wait(clock::now() + PAUSE_INTERVAL))
+    }
 }
 
 impl Driver for SinkDriver {
     type Session = Session;
 
-    fn accepted(&mut self, listener: usize, out: &mut Vec<u8>) -> (Session, Flow) {
+    fn accepted(&mut self, listener: usize, client: IpAddr, out: &mut Vec<u8>) -> (Session, Flow) {
         let (open, most) = &self.desk.shared.open[listener];
         let now = open.fetch_add(1, Relaxed) + 1;
         let limit = self.desk.behaviour(listener).connections_max;
@@ -190,15 +283,29 @@ impl Driver for SinkDriver {
         } else {
             most.fetch_max(now, Relaxed);
         }
-        Session::new(listener, full, &self.desk, out)
+        let mut session = Session::new(listener, client, full, &self.desk);
+        let flow = self.paused().unwrap_or_else(|| session.greet(&self.desk, out));
+        (session, flow)
+    }
+
+    fn piece(&self, session: &Session) -> Option<usize> {
+        session.piece()
+    }
+
+    fn secured(&mut self, session: &mut Session, _: bool, _: &mut Vec<u8>) {
+        self.desk.tally().handshakes.fetch_add(1, Relaxed);
+        session.secured();
     }
 
     fn input(&mut self, session: &mut Session, input: &[u8], out: &mut Vec<u8>) -> (usize, Flow) {
-        session.input(input, &mut self.desk, out)
+        match self.paused() {
+            Some(flow) => (0, flow),
+            None => session.input(input, &mut self.desk, out),
+        }
     }
 
     fn woken(&mut self, session: &mut Session, out: &mut Vec<u8>) -> Flow {
-        session.woken(&self.desk, out)
+        self.paused().unwrap_or_else(|| session.woken(&self.desk, out))
     }
 
     fn closed(&mut self, session: Session, _: Ending) {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::Progress;
 use crate::bits::Bits;
 use crate::identity::{Alteration, Stamp};
@@ -9,14 +11,14 @@ use crate::identity::{Alteration, Stamp};
 /// Runs told apart; messages of further ones count as foreign.
 const RUNS_MAX: usize = 64;
 /// Deliveries per run told apart (two sets of 128 MiB at worst); messages beyond count as foreign.
-const DELIVERIES_MAX: u64 = 1 << 30;
+pub(crate) const DELIVERIES_MAX: u64 = 1 << 30;
 /// Repeated deliveries remembered one by one; further ones are only counted.
 const REPEATS_MAX: usize = 1 << 20;
 /// Alterations remembered one by one; further ones are only counted.
 const ALTERATIONS_MAX: usize = 1 << 10;
 
 /// The receipts of all runs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
     /// By the run's mark.
     pub runs: HashMap<u32, RunReceipts>,
@@ -29,7 +31,7 @@ pub struct Ledger {
 }
 
 /// The receipts of one run. Recipient k of message s is number `s * recipients + k`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunReceipts {
     /// Recipients per message.
     pub recipients: u16,
@@ -47,7 +49,7 @@ pub struct RunReceipts {
 
 impl Ledger {
     /// Counts an intact message for these recipients.
-    pub(super) fn deliver(&mut self, stamp: &Stamp, recipients: impl Iterator<Item = Option<u16>>) {
+    pub(crate) fn deliver(&mut self, stamp: &Stamp, recipients: impl Iterator<Item = Option<u16>>) {
         let Some(run) = self.run(stamp) else {
             self.foreign += 1;
             return;
@@ -107,11 +109,11 @@ impl Ledger {
         (run.recipients == stamp.recipients).then_some(run)
     }
 
-    /// Adds what another thread received.
-    pub(super) fn absorb(&mut self, other: &Ledger) {
+    /// Adds what another thread or sink received.
+    pub(crate) fn absorb(&mut self, other: &Ledger) {
         self.foreign += other.foreign;
         self.altered += other.altered;
-        let room = ALTERATIONS_MAX - self.alterations.len();
+        let room = ALTERATIONS_MAX.saturating_sub(self.alterations.len());
         self.alterations.extend(other.alterations.iter().take(room));
         for (&mark, theirs) in &other.runs {
             match self.runs.entry(mark) {
@@ -147,7 +149,7 @@ impl RunReceipts {
         self.altered.absorb(&other.altered);
         self.reported.absorb(&other.reported);
         self.repeated += other.repeated;
-        let room = REPEATS_MAX - self.repeats.len();
+        let room = REPEATS_MAX.saturating_sub(self.repeats.len());
         self.repeats.extend(other.repeats.iter().take(room));
     }
 }

@@ -1,13 +1,21 @@
 //! One SMTP connection of the sink: commands and contents in, replies out.
 
-use std::time::Duration;
+mod auth;
+mod chunk;
+
+use std::net::IpAddr;
 
 use memchr::{memchr, memmem, memrchr};
 
 use super::driver::Desk;
+use super::fate::Blow;
+use super::pace::Pace;
 use crate::clock;
 use crate::engine::Flow;
 use crate::identity::recipient_number;
+pub use auth::Credentials;
+use auth::Exchange;
+use chunk::Chunk;
 
 /// Longest command line (RFC 5321 4.5.3.1.4 asks for 512 and its extensions add to it).
 const LINE_BYTES_MAX: usize = 4096;
@@ -18,11 +26,26 @@ const RECIPIENTS_MAX: usize = 10_000;
 pub(super) struct Session {
     /// Which listener it came in on.
     pub(super) listener: usize,
+    client: IpAddr,
     state: State,
-    /// Pause before the next reply: the listener's, or the longest among the domains of the envelope.
-    delay: Duration,
-    /// The reply that a delay holds back.
-    held: Option<Reply>,
+    /// TLS protects it.
+    secured: bool,
+    /// The client proved who it is.
+    authenticated: bool,
+    /// The listener's, slowed by the domains of the envelope.
+    pace: Pace,
+    /// The reply that a pause holds back, and how much of it is said.
+    held: Option<(Reply, usize)>,
+    /// Client network and sender of the envelope, for the greylist.
+    origin: u64,
+    /// The size that MAIL announced.
+    announced: usize,
+    /// Bytes of the content whose time to be read is over.
+    paid: usize,
+    /// It is settled that the content is not cut.
+    uncut: bool,
+    /// Messages whose end was seen on this connection.
+    messages: u64,
 }
 
 enum State {
@@ -30,6 +53,16 @@ enum State {
     Idle,
     Envelope(Vec<Recipient>),
     Content(Vec<Recipient>, Scan),
+    /// A message in chunks: what came so far, and what is still to come of the present chunk, if there is one.
+    Chunks(Vec<Recipient>, Vec<u8>, Option<Chunk>),
+    Auth(Exchange),
+}
+
+impl State {
+    /// Leaves [`State::Idle`] behind.
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Idle)
+    }
 }
 
 /// A recipient that was accepted.
@@ -61,8 +94,10 @@ struct Reply {
 #[derive(Clone, Copy)]
 enum Text {
     Fixed(&'static str),
-    /// The answer to EHLO, which depends on the configuration.
-    Offers,
+    /// The answer to EHLO, which depends on the configuration and on whether TLS is there already.
+    Offers {
+        secured: bool,
+    },
 }
 
 const fn say(text: &'static str) -> Reply {
@@ -75,11 +110,13 @@ const fn leave(text: &'static str) -> Reply {
 
 const GREETING: Reply = say("220 sink.example ESMTP\r\n");
 const FULL: Reply = leave("421 4.3.2 Too many connections\r\n");
-const OFFERS: Reply = Reply { text: Text::Offers, then: Flow::Read };
+const START_TLS: Reply = Reply { text: Text::Fixed("220 2.0.0 Go ahead\r\n"), then: Flow::Secure };
+const AUTH_NEEDED: Reply = say("530 5.7.0 Authentication required\r\n");
 const OK: Reply = say("250 2.0.0 Ok\r\n");
 const BYE: Reply = leave("221 2.0.0 Bye\r\n");
 const GO_ON: Reply = say("354 End data with <CR><LF>.<CR><LF>\r\n");
 const TEMPORARY: Reply = say("451 4.3.0 Refused for now, as configured\r\n");
+const GREY: Reply = say("451 4.7.1 Greylisted, as configured\r\n");
 const PERMANENT: Reply = say("550 5.1.1 Refused, as configured\r\n");
 const CROWD: Reply = say("452 4.5.3 Too many recipients\r\n");
 const DISORDER: Reply = say("503 5.5.1 Not in this order\r\n");
@@ -88,55 +125,116 @@ const SYNTAX: Reply = say("501 5.5.4 An address in angle brackets is needed\r\n"
 const BIG: Reply = say("552 5.3.4 Too big\r\n");
 const ENDLESS_CONTENT: Reply = leave("552 5.3.4 Too big\r\n");
 const ENDLESS_LINE: Reply = leave("500 5.5.6 Line too long\r\n");
+const SHUT: Reply = leave("421 4.7.0 Enough messages on this connection\r\n");
+const RESET: Reply = Reply { text: Text::Fixed(""), then: Flow::Reset };
 const DROPPED: Reply = Reply { text: Text::Fixed(""), then: Flow::Abort };
 
 impl Session {
-    pub(super) fn new(listener: usize, full: bool, desk: &Desk, out: &mut Vec<u8>) -> (Self, Flow) {
-        let delay = desk.behaviour(listener).delay;
-        let mut session = Self { listener, state: State::Idle, delay, held: None };
-        let flow = session.answer(if full { FULL } else { GREETING }, desk, out);
-        (session, flow)
+    /// A session whose greeting is due.
+    pub(super) fn new(listener: usize, client: IpAddr, full: bool, desk: &Desk) -> Self {
+        Self {
+            listener,
+            client,
+            state: State::Idle,
+            secured: false,
+            authenticated: false,
+            pace: Pace::of(desk.behaviour(listener)),
+            held: Some((if full { FULL } else { GREETING }, 0)),
+            origin: 0,
+            announced: 0,
+            paid: 0,
+            uncut: false,
+            messages: 0,
+        }
+    }
+
+    /// Says what is due as if it had just become so.
+    pub(super) fn greet(&mut self, desk: &Desk, out: &mut Vec<u8>) -> Flow {
+        self.held.take().map_or(Flow::Read, |(greeting, _)| self.answer(greeting, desk, out))
+    }
+
+    /// How much to read at once if not all that there is. Commands count too, because a content may come right
+    /// behind them.
+    pub(super) fn piece(&self) -> Option<usize> {
+        self.pace.piece()
     }
 
     pub(super) fn input(&mut self, input: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> (usize, Flow) {
         let mut used = 0;
         loop {
             let rest = &input[used..];
+            if let Some(until) = self.rest(rest.len()) {
+                return (used, Flow::Wait(until));
+            }
             let done = match &self.state {
                 State::Content(..) => self.content(rest, desk),
+                State::Chunks(_, _, Some(_)) => self.chunk(rest, desk),
                 _ => self.command(rest, desk),
             };
             let Some((taken, reply)) = done else { return (used, Flow::Read) };
             used += taken;
-            let flow = self.answer(reply, desk, out);
+            let flow = reply.map_or(Flow::Read, |reply| self.answer(reply, desk, out));
             if flow != Flow::Read {
                 return (used, flow);
             }
         }
     }
 
+    /// Until when a content has to rest, with `bytes` of input that are not taken yet.
+    fn rest(&mut self, bytes: usize) -> Option<u64> {
+        let come = match &self.state {
+            State::Content(..) => bytes,
+            State::Chunks(_, message, Some(chunk)) => message.len() + bytes.min(chunk.left),
+            _ => return None,
+        };
+        self.pace.rest(come, &mut self.paid)
+    }
+
     pub(super) fn woken(&mut self, desk: &Desk, out: &mut Vec<u8>) -> Flow {
-        self.held.take().map_or(Flow::Read, |reply| reply.write(desk, out))
+        self.held.take().map_or(Flow::Read, |(reply, said)| self.say(reply, said, desk, out))
+    }
+
+    /// The TLS handshake is over, and nothing from before it counts.
+    pub(super) fn secured(&mut self) {
+        self.state = State::Idle;
+        (self.secured, self.authenticated) = (true, false);
     }
 
     fn answer(&mut self, reply: Reply, desk: &Desk, out: &mut Vec<u8>) -> Flow {
-        let delay = self.delay;
-        if matches!(self.state, State::Idle) {
-            self.delay = desk.behaviour(self.listener).delay;
+        let delay = self.pace.delay;
+        if delay.is_zero() || matches!(reply.then, Flow::Abort | Flow::Reset) {
+            return self.say(reply, 0, desk, out);
         }
-        if delay.is_zero() || reply.then == Flow::Abort {
-            return reply.write(desk, out);
-        }
-        self.held = Some(reply);
+        self.held = Some((reply, 0));
         Flow::Wait(clock::now() + clock::nanoseconds(delay))
     }
 
-    /// Takes one command line, if it is complete, and answers it.
-    fn command(&mut self, input: &[u8], desk: &mut Desk) -> Option<(usize, Reply)> {
+    /// Says what is left of a reply, at once or its next byte, and does then what the reply demands.
+    fn say(&mut self, reply: Reply, said: usize, desk: &Desk, out: &mut Vec<u8>) -> Flow {
+        let left = &reply.bytes(desk)[said..];
+        let trickle = self.pace.trickle;
+        if !trickle.is_zero() && left.len() > 1 {
+            out.push(left[0]);
+            self.held = Some((reply, said + 1));
+            return Flow::Wait(clock::now() + clock::nanoseconds(trickle));
+        }
+        out.extend_from_slice(left);
+        // What an envelope made slower ends with the last reply to it.
+        if matches!(self.state, State::Idle) {
+            self.pace = Pace::of(desk.behaviour(self.listener));
+        }
+        reply.then
+    }
+
+    /// Takes one command line, if it is complete, and answers it, unless a chunk follows.
+    fn command(&mut self, input: &[u8], desk: &mut Desk) -> Option<(usize, Option<Reply>)> {
         let Some(length) = memchr(b'\n', input) else {
-            return (input.len() > LINE_BYTES_MAX).then_some((input.len(), ENDLESS_LINE));
+            return (input.len() > LINE_BYTES_MAX).then_some((input.len(), Some(ENDLESS_LINE)));
         };
         let line = input[..length].trim_ascii_end();
+        if matches!(self.state, State::Auth(_)) {
+            return Some((length + 1, Some(self.respond(line, desk))));
+        }
         let verb = memchr(b' ', line).map_or(line, |end| &line[..end]);
         let is = |name: &str| verb.eq_ignore_ascii_case(name.as_bytes());
         let reply = if is("MAIL") {
@@ -147,7 +245,14 @@ impl Session {
             self.data()
         } else if is("EHLO") || is("HELO") || is("RSET") {
             self.state = State::Idle;
-            if is("EHLO") { OFFERS } else { OK }
+            let offers = Reply { text: Text::Offers { secured: self.secured }, then: Flow::Read };
+            if is("EHLO") { offers } else { OK }
+        } else if is("BDAT") && desk.offers_chunking() {
+            return Some((length + 1, self.begin_chunk(line, desk)));
+        } else if is("AUTH") {
+            self.auth(line, desk)
+        } else if is("STARTTLS") && desk.offers_tls() {
+            if self.secured || !matches!(self.state, State::Idle) { DISORDER } else { START_TLS }
         } else if is("NOOP") || is("VRFY") {
             OK
         } else if is("QUIT") {
@@ -155,19 +260,27 @@ impl Session {
         } else {
             UNKNOWN
         };
-        Some((length + 1, reply))
+        Some((length + 1, Some(reply)))
     }
 
     fn mail(&mut self, line: &[u8], desk: &Desk) -> Reply {
         if !matches!(self.state, State::Idle) {
             return DISORDER;
         }
-        if address(line).is_none() {
-            return SYNTAX;
+        if desk.credentials().is_some() && !self.authenticated {
+            return AUTH_NEEDED;
         }
-        if declared_size(line).is_some_and(|bytes| bytes > desk.message_bytes_max()) {
+        let messages_max = desk.behaviour(self.listener).messages_max;
+        if messages_max != 0 && self.messages >= messages_max {
+            desk.count_refusal();
+            return SHUT;
+        }
+        let Some(sender) = address(line) else { return SYNTAX };
+        self.announced = declared_size(line).unwrap_or(0);
+        if self.announced > desk.message_bytes_max() {
             return BIG;
         }
+        self.origin = desk.origin(self.client, sender);
         self.state = State::Envelope(Vec::new());
         OK
     }
@@ -181,12 +294,12 @@ impl Session {
         let at = memrchr(b'@', address);
         let domain = desk.domain(at.map_or(&b""[..], |at| &address[at + 1..]));
         let lane = desk.lane(domain).unwrap_or(self.listener);
-        let behaviour = desk.behaviour(lane);
-        let (temporary, permanent) = (behaviour.temporary_percent, behaviour.permanent_percent);
-        self.delay = self.delay.max(behaviour.delay);
-        if desk.chance(temporary) {
+        self.pace = self.pace.slowed(desk.behaviour(lane));
+        if desk.is_grey(self.origin, address, [lane, self.listener]) {
+            GREY
+        } else if desk.strikes_next(Blow::Temporary, lane) {
             TEMPORARY
-        } else if desk.chance(permanent) {
+        } else if desk.strikes_next(Blow::Permanent, lane) {
             PERMANENT
         } else {
             recipients.push(Recipient { number: recipient_number(address), domain, lane });
@@ -198,6 +311,7 @@ impl Session {
         match &mut self.state {
             State::Envelope(recipients) if !recipients.is_empty() => {
                 self.state = State::Content(std::mem::take(recipients), Scan::default());
+                (self.paid, self.uncut) = (0, false);
                 GO_ON
             }
             _ => DISORDER,
@@ -205,31 +319,54 @@ impl Session {
     }
 
     /// Takes the content, if it is complete, and answers it.
-    fn content(&mut self, input: &[u8], desk: &mut Desk) -> Option<(usize, Reply)> {
-        let State::Content(recipients, scan) = &mut self.state else { return None };
-        let Some(end) = find_end(input, scan) else {
-            return (input.len() > desk.message_bytes_max()).then_some((input.len(), ENDLESS_CONTENT));
+    fn content(&mut self, input: &[u8], desk: &mut Desk) -> Option<(usize, Option<Reply>)> {
+        let State::Content(recipients, mut scan) = self.state.take() else { return None };
+        let end = find_end(input, &mut scan);
+        let content = &input[..end.unwrap_or(input.len())];
+        if self.cuts(content, end.is_some(), &recipients, desk) {
+            return Some((input.len(), Some(DROPPED)));
+        }
+        let Some(end) = end else {
+            self.state = State::Content(recipients, scan);
+            return (input.len() > desk.message_bytes_max()).then_some((input.len(), Some(ENDLESS_CONTENT)));
         };
-        let lanes = recipients.iter().map(|recipient| recipient.lane).chain([self.listener]);
-        let drop_percent = lanes.map(|lane| desk.behaviour(lane).drop_percent).fold(0.0, f64::max);
-        let reply = if desk.chance(drop_percent) {
+        let reply = self.receive(content, scan.stuffed, &recipients, desk);
+        Some((end + END_MARK.len(), Some(reply)))
+    }
+
+    /// Whether the connection is to be cut in this content, of which more may come. What was spared once is
+    /// spared to its end.
+    fn cuts(&mut self, content: &[u8], whole: bool, recipients: &[Recipient], desk: &Desk) -> bool {
+        if self.uncut || (!whole && content.len() <= self.announced / 2) {
+            return false;
+        }
+        let verdict = desk.strikes_content(Blow::Cut, content, whole, recipients, self.listener);
+        self.uncut = verdict == Some(false);
+        verdict == Some(true)
+    }
+
+    /// Takes a message, or does with it what was configured.
+    fn receive(&mut self, content: &[u8], stuffed: bool, recipients: &[Recipient], desk: &mut Desk) -> Reply {
+        self.messages += 1;
+        let strikes =
+            |blow| desk.strikes_content(blow, content, true, recipients, self.listener) == Some(true);
+        if strikes(Blow::Drop) {
             DROPPED
+        } else if strikes(Blow::Reset) {
+            RESET
         } else {
-            desk.take(&input[..end], scan.stuffed, recipients);
+            desk.take(content, stuffed, recipients);
             OK
-        };
-        self.state = State::Idle;
-        Some((end + END_MARK.len(), reply))
+        }
     }
 }
 
 impl Reply {
-    fn write(self, desk: &Desk, out: &mut Vec<u8>) -> Flow {
-        out.extend_from_slice(match self.text {
+    fn bytes(self, desk: &Desk) -> &[u8] {
+        match self.text {
             Text::Fixed(text) => text.as_bytes(),
-            Text::Offers => desk.offers(),
-        });
-        self.then
+            Text::Offers { secured } => desk.offers(secured),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The queue while 100,000 messages wait for 10,000 destinations.
 
 use crate::meter::count;
-use mail::{MessageId, Time};
+use mail::{Indices, MessageId, Time};
 use queue::{NewDelivery, Queue};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,12 +29,12 @@ impl Crowd {
     fn add(&mut self, number: u64, due: Time) {
         let delivery = NewDelivery {
             destination: self.names[(number * 7919 % DESTINATIONS) as usize].clone(),
-            recipients: vec![0].into_boxed_slice(),
+            recipients: [0].into_iter().collect(),
             attempts: 0,
             due,
         };
         let expires = NOW + 100 * HOUR;
-        assert_eq!(self.queue.add(MessageId(number), number, expires, vec![delivery], NOW).len(), 1);
+        self.queue.add(MessageId(number), number, expires, [delivery], NOW);
     }
 }
 
@@ -49,7 +49,7 @@ pub fn passing() -> u64 {
         for number in first..first + MESSAGES {
             crowd.add(number, NOW);
             let taken = crowd.queue.take().expect("it is due");
-            assert_eq!(crowd.queue.settle(taken.key, Box::default(), NOW).retired, Some(number));
+            assert_eq!(crowd.queue.settle(taken.key, Indices::new(), NOW).retired, Some(number));
         }
     };
     pass(WAITING);
@@ -69,7 +69,7 @@ pub fn retried() -> u64 {
             crowd.queue.settle(taken.key, taken.recipients, now);
             crowd.queue.tick(now);
             let taken = crowd.queue.take().expect("it is due again");
-            assert_eq!(crowd.queue.settle(taken.key, Box::default(), now).retired, Some(number));
+            assert_eq!(crowd.queue.settle(taken.key, Indices::new(), now).retired, Some(number));
         }
     };
     retry(0..MESSAGES);
