@@ -12,6 +12,7 @@
 
 pub mod buffer;
 pub mod dns;
+#[cfg(feature = "ring")]
 pub mod ring_host;
 
 pub use buffer::AlignedBuf;

@@ -1,7 +1,8 @@
 //! The committer: one task that writes one group after the other, while the next one gathers.
 //!
-//! No timer under load: a group is whatever came while the last one was being written, and a lone message finds the
-//! committer idle. Outcomes alone wait until they are due.
+//! A group is whatever came while the last one was being written, and a lone message finds the committer idle. Those
+//! whose messages were in the last group often come back at once, so the next group waits for them, but no longer than
+//! the last one took: fewer, larger groups cost less. Outcomes alone wait until they are due.
 
 use crate::AppendError;
 use crate::gather::Batch;
@@ -13,57 +14,74 @@ use host::{File, Host, Planted};
 use mail::Time;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
+
+/// Longest wait of a group for those who were in the last one.
+const GATHER_MAX: Duration = Duration::from_millis(5);
+
+/// How the last group went, by which the next one is paced.
+#[derive(Default)]
+struct Pace {
+    /// Messages in the last group and those that had gathered behind it: as many may come again.
+    expected: u32,
+    /// They are not waited for any longer.
+    until: Time,
+}
 
 impl<H: Host> Inner<H> {
     /// Writes groups until the log is closed.
     pub async fn commit_all(self: Rc<Self>) {
-        let mut current = None;
+        let (mut current, mut pace) = (None, Pace::default());
         loop {
-            if let Some(batch) = self.take() {
-                self.commit(batch, &mut current).await;
-                continue;
+            match self.take(&pace) {
+                Ok(batch) => pace = self.commit_timed(batch, &mut current).await,
+                Err(_) if self.phase.get() == Phase::Draining => break,
+                Err(later) => {
+                    if let Some(at) = later {
+                        self.work.ring_at(&self.host, at);
+                    }
+                    self.work.wait().await;
+                }
             }
-            if self.phase.get() == Phase::Draining {
-                break;
-            }
-            if let Some(at) = self.outcomes_due() {
-                self.work.ring_at(&self.host, at);
-            }
-            self.work.wait().await;
         }
         self.phase.set(Phase::Stopped);
         self.gather.borrow().ticket.resolve(Err(AppendError::Closed));
         self.reclaim.ring();
     }
 
-    /// What is to be written now.
-    fn take(&self) -> Option<Batch> {
+    async fn commit_timed(&self, batch: Batch, current: &mut Option<Segment<H>>) -> Pace {
+        let (begun, messages) = (self.host.now(), batch.messages);
+        self.commit(batch, current).await;
+        let ended = self.host.now();
+        let until = ended + ended.since(begun).min(GATHER_MAX);
+        Pace { expected: messages + self.gather.borrow().messages, until }
+    }
+
+    /// What is to be written now; otherwise when to look again, if that is known. That is always later than now, for
+    /// the clock may stand still until something is waited for.
+    fn take(&self, pace: &Pace) -> Result<Batch, Option<Time>> {
         let now = self.host.now();
         let draining = self.phase.get() == Phase::Draining;
-        match self.health.get() {
-            Health::Failed { retry } if draining || now < retry => return None,
-            Health::Failed { .. } | Health::Suspect | Health::Good => {}
-        }
         let mut gather = self.gather.borrow_mut();
         let outcomes = self.outcomes.borrow();
+        match self.health.get() {
+            Health::Failed { retry } if draining || now < retry => {
+                return Err((!outcomes.is_empty()).then_some(outcomes.due.max(retry)));
+            }
+            Health::Failed { .. } | Health::Suspect | Health::Good => {}
+        }
         let outcomes_go = !outcomes.is_empty() && (draining || now >= outcomes.due);
         if gather.messages == 0 && !gather.joined && !outcomes_go {
-            return None;
+            return Err((!outcomes.is_empty()).then_some(outcomes.due));
+        }
+        let is_early = (1..pace.expected).contains(&gather.messages) && now < pace.until;
+        if is_early && !draining && !gather.joined && gather.is_unqueued() {
+            return Err(Some(pace.until));
         }
         let batch = gather.take();
         drop(gather);
         self.wake_first();
-        Some(batch)
-    }
-
-    /// When the outcomes that wait are to be written, if there are any.
-    fn outcomes_due(&self) -> Option<Time> {
-        let outcomes = self.outcomes.borrow();
-        let retry = match self.health.get() {
-            Health::Failed { retry } => retry,
-            Health::Suspect | Health::Good => Time(0),
-        };
-        (!outcomes.is_empty()).then(|| outcomes.due.max(retry))
+        Ok(batch)
     }
 
     /// Writes one group, or as much of it as there is room for.

@@ -226,7 +226,7 @@ fn world(seed: u64, point: u64, fail_writes: bool) -> u64 {
                     host.disk().fail_writes.set(1 + host.below(2) as u32);
                 });
             }
-            host.run(work(host.clone(), log.clone(), Rc::clone(&model), 16));
+            host.run(work(host.clone(), log.clone(), Rc::clone(&model), 24));
             if life == 3 {
                 wind_up(&host, &log, &model, &context);
             }
