@@ -146,7 +146,8 @@ fn sessions_are_resumed_if_asked_for() {
     };
     let (sent, _, account) = drive(load, sink::Config { tls, ..sink_with("") });
     assert_all_arrived(&sent, &account);
-    assert_eq!(sent.progress.handshakes, 50);
+    // The other session may have connected once more before the last message was taken.
+    assert!((50..=51).contains(&sent.progress.handshakes), "{:?}", sent.progress);
     assert!(sent.progress.resumed >= 45, "{:?}", sent.progress);
 }
 
