@@ -182,6 +182,9 @@ impl<H: Host> Link<H> {
 
     /// Lets an order follow the one under way, if one waits that may, and gives its commands.
     fn follow(&mut self, shard: &Shard<H>, site: &Site<H>) -> Option<Vec<u8>> {
+        if !self.session.capabilities().pipelining {
+            return None;
+        }
         let mut held = site.pop_follower()?;
         let mut commands = Vec::new();
         let order = held.order();
