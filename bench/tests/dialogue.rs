@@ -5,8 +5,8 @@
     reason = "a test may panic, read the clock and sleep"
 )]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
@@ -15,28 +15,14 @@ use bench::load::{self, Failure, Phase, Pipelining, Sent};
 use bench::sink::{self, Behaviour, Listener};
 use bench::{Content, idle};
 
+mod wire;
+use wire::talk;
+
 const FREE_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 fn start_sink() -> sink::Handle {
     let listeners = vec![Listener { address: FREE_PORT, behaviour: Behaviour::default() }];
     sink::start(sink::Config { listeners, message_bytes_max: 100_000, ..sink::Config::default() }).unwrap()
-}
-
-fn codes(text: &str) -> Vec<&str> {
-    text.lines().filter(|line| line.as_bytes().get(3) == Some(&b' ')).map(|line| &line[..3]).collect()
-}
-
-/// Sends all of it in pieces of this size, reads until the sink closes, and returns the reply codes.
-fn talk(sink: &sink::Handle, input: &[u8], piece: usize) -> String {
-    let mut stream = TcpStream::connect(sink.addresses()[0]).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    for piece in input.chunks(piece) {
-        stream.write_all(piece).unwrap();
-    }
-    let mut output = String::new();
-    stream.read_to_string(&mut output).unwrap();
-    codes(&output).join(" ")
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Extensions of SMTP, load against sink: TLS, AUTH, BDAT; and contents of many sizes.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +10,9 @@ use bench::account::Account;
 use bench::load::{self, Auth, Mechanism, Pipelining, Sent};
 use bench::sink::{self, Behaviour, Credentials, Listener, Received};
 use bench::{Content, Tls, Transfer};
+
+mod wire;
+use wire::talk;
 
 const FREE_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -206,20 +209,6 @@ fn the_right_user_may_send() {
     let (sent, received, _) = drive(small_load(), guarded_sink());
     assert_eq!((sent.progress.refused, received.progress.messages), (300, 0));
     assert!(sent.failures.iter().all(|(failure, _)| failure.code == 530), "{:?}", sent.failures);
-}
-
-/// Sends all of it in pieces of this size, reads until the sink closes, and returns the reply codes.
-fn talk(sink: &sink::Handle, input: &[u8], piece: usize) -> String {
-    let mut stream = TcpStream::connect(sink.addresses()[0]).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    for piece in input.chunks(piece) {
-        stream.write_all(piece).unwrap();
-    }
-    let mut output = String::new();
-    stream.read_to_string(&mut output).unwrap();
-    let last = |line: &&str| line.as_bytes().get(3) == Some(&b' ');
-    output.lines().filter(last).map(|line| &line[..3]).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
