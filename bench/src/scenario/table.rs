@@ -149,7 +149,7 @@ fn adverse() -> Vec<Scenario> {
                 ..relay().load
             },
             hops: 2,
-            connections: 20,
+            connections: 2_500,
             kind: Kind::Tarpit,
             figures: &[],
             ..relay()
