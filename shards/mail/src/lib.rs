@@ -8,6 +8,7 @@ extern crate alloc;
 pub mod address;
 pub mod bounce;
 pub mod envelope;
+pub mod hygiene;
 pub mod id;
 pub mod outcome;
 pub mod reply;
