@@ -8,9 +8,11 @@ use mail::Time;
 const CHUNK: usize = 4096;
 /// Children of a node: a shallow heap touches fewer entries far apart.
 const FAN: usize = 4;
+/// Where the first one stands. From here on the children of a node, at `FAN * (position - 2)`, are always in one chunk.
+const ROOT: usize = 3;
 
 /// A key and when it is due; of those that are due together the lowest key is first. Twelve bytes, not sixteen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(Rust, packed(4))]
 struct Entry {
     due: u64,
@@ -18,22 +20,25 @@ struct Entry {
 }
 
 impl Entry {
-    fn order(self) -> (u64, u32) {
-        (self.due, self.key)
+    fn order(self) -> u128 {
+        u128::from(self.due) << 32 | u128::from(self.key)
     }
 }
 
 /// Keys by due time. `moved(key, position)` is called for every entry that takes another position.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
+    /// All but the last are full; below [`ROOT`] the first one holds nothing of use.
     chunks: Vec<Vec<Entry>>,
-    len: usize,
+    /// Behind the last position.
+    end: usize,
 }
 
 impl Timers {
     /// The first one: when, and which.
     pub(crate) fn first(&self) -> Option<(Time, u32)> {
-        (self.len > 0).then(|| self.entry(0)).map(|Entry { due, key }| (Time(due), key))
+        let Entry { due, key } = *self.chunks.first()?.get(ROOT)?;
+        Some((Time(due), key))
     }
 
     /// When the entry at `position` is due.
@@ -43,27 +48,31 @@ impl Timers {
 
     /// Adds a key that is not in it.
     pub(crate) fn push(&mut self, due: Time, key: u32, mut moved: impl FnMut(u32, u32)) {
-        if self.len == self.chunks.len() * CHUNK {
+        if self.end == self.chunks.len() * CHUNK {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
+        if self.end == 0 {
+            self.chunks[0].resize(ROOT, Entry::default());
+            self.end = ROOT;
+        }
         let entry = Entry { due: due.0, key };
-        self.chunks[self.len / CHUNK].push(entry);
-        self.len += 1;
-        self.rise(self.len - 1, entry, &mut moved);
+        self.chunks[self.end / CHUNK].push(entry);
+        self.end += 1;
+        self.rise(self.end - 1, entry, &mut moved);
     }
 
     /// Takes the entry at `position` out.
     pub(crate) fn remove(&mut self, position: u32, mut moved: impl FnMut(u32, u32)) {
         let position = position as usize;
-        assert!(position < self.len, "only what waits is taken out");
-        self.len -= 1;
-        let last = self.chunks[self.len / CHUNK].pop().expect("all chunks but the last are full");
+        assert!((ROOT..self.end).contains(&position), "only what waits is taken out");
+        self.end -= 1;
+        let last = self.chunks[self.end / CHUNK].pop().expect("all chunks but the last are full");
         // An empty chunk is kept until the one before it is empty too.
-        self.chunks.truncate(self.len.div_ceil(CHUNK) + 1);
-        if position == self.len {
+        self.chunks.truncate(self.end.div_ceil(CHUNK) + 1);
+        if position == self.end {
             return;
         }
-        if position > 0 && last.order() < self.entry((position - 1) / FAN).order() {
+        if position > ROOT && last.order() < self.entry(parent(position)).order() {
             self.rise(position, last, &mut moved);
         } else {
             self.sink(position, last, &mut moved);
@@ -80,29 +89,44 @@ impl Timers {
     }
 
     fn rise(&mut self, mut at: usize, entry: Entry, moved: &mut impl FnMut(u32, u32)) {
-        while at > 0 {
-            let parent = (at - 1) / FAN;
-            let above = self.entry(parent);
+        while at > ROOT {
+            let above = self.entry(parent(at));
             if above.order() <= entry.order() {
                 break;
             }
             self.put(at, above, moved);
-            at = parent;
+            at = parent(at);
         }
         self.put(at, entry, moved);
     }
 
     fn sink(&mut self, mut at: usize, entry: Entry, moved: &mut impl FnMut(u32, u32)) {
-        loop {
-            let children = at * FAN + 1..(at * FAN + 1 + FAN).min(self.len);
-            let first = children.map(|child| (self.entry(child).order(), child)).min();
-            let Some((order, child)) = first.filter(|(order, _)| *order < entry.order()) else { break };
-            let (due, key) = order;
-            self.put(at, Entry { due, key }, moved);
+        while let Some((child, below)) = self.first_child(at) {
+            if entry.order() <= below.order() {
+                break;
+            }
+            self.put(at, below, moved);
             at = child;
         }
         self.put(at, entry, moved);
     }
+
+    fn first_child(&self, at: usize) -> Option<(usize, Entry)> {
+        let from = FAN * (at - 2);
+        let children = self.chunks.get(from / CHUNK)?.get(from % CHUNK..)?;
+        let mut children = children.iter().take(FAN).enumerate();
+        let mut first = children.next()?;
+        for child in children {
+            if child.1.order() < first.1.order() {
+                first = child;
+            }
+        }
+        Some((from + first.0, *first.1))
+    }
+}
+
+fn parent(at: usize) -> usize {
+    at / FAN + 2
 }
 
 #[cfg(test)]

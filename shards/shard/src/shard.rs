@@ -244,7 +244,7 @@ impl<H: Host> Shard<H> {
             ("queue_out", "Deliveries on their way.", queue.out() as u64),
             (
                 "fresh_bytes",
-                "Memory held by stored contents before their first attempt.",
+                "Memory held by stored messages before their first attempt.",
                 self.fresh.borrow().bytes() as u64,
             ),
             ("carried_bytes", "Memory held by contents that travel with orders.", self.carried.get() as u64),
