@@ -184,7 +184,7 @@ mod tests {
             pair.remove(key);
             pair.check();
         }
-        assert!(pair.model.is_empty() && pair.timers.chunks.len() <= 1);
+        assert!(pair.model.is_empty() && pair.timers.chunks.len() <= 2);
     }
 
     #[test]
