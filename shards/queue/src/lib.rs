@@ -8,9 +8,16 @@
 extern crate alloc;
 
 mod destination;
+mod line;
+mod outlook;
 mod queue;
 mod retry;
+mod slots;
+mod survey;
+mod timers;
 
 pub use destination::{Allowance, Destination, Lent, Phase};
-pub use queue::{DeliveryKey, Due, NameHasher, NewDelivery, Queue, Settled, WINDOW_MIN};
+pub use outlook::NameHasher;
+pub use queue::{DeliveryKey, Due, NewDelivery, Queue, Settled, TICK_MAX, WINDOW_MIN};
 pub use retry::{REST_MAX, Retry};
+pub use survey::{Listed, Mark, Stage, Stays};

@@ -38,7 +38,8 @@ pub struct Spool {
     pub spares_max: usize,
     /// Start even on a file system that forgets at power loss (tmpfs).
     pub allow_volatile: bool,
-    /// Deliveries that one shard keeps in its queue; beyond, new mail gets 452.
+    /// Deliveries that one shard keeps in its queue, 84 bytes for each message with one recipient; beyond, new mail
+    /// gets 452. Transactions past DATA by then, failure reports, and what is recovered still get in.
     pub deliveries_max: usize,
 }
 

@@ -189,7 +189,9 @@ async fn drive_timers<H: Host>(shard: Rc<Shard<H>>) {
     let sweep_period = SWEEP_PERIOD_MAX.min(shard.config.retry.max_age / 16).max(TICK);
     let mut swept = shard.host.now();
     loop {
-        let wake_at = shard.queue.borrow().next_due().min(swept + shard.tick_interval());
+        // What is due beyond one tick of the queue comes in the next round, after all other tasks have had their turn.
+        let soonest = shard.host.now() + Duration::from_nanos(1);
+        let wake_at = shard.queue.borrow().next_due().max(soonest).min(swept + shard.tick_interval());
         first(shard.host.sleep_until(wake_at), shard.earlier.wait()).await;
         let now = shard.host.now();
         shard.queue.borrow_mut().tick(now);
@@ -242,7 +244,7 @@ impl<H: Host> Shard<H> {
             ("queue_out", "Deliveries on their way.", queue.out() as u64),
             (
                 "fresh_bytes",
-                "Memory held by stored contents before their first attempt.",
+                "Memory held by stored messages before their first attempt.",
                 self.fresh.borrow().bytes() as u64,
             ),
             ("carried_bytes", "Memory held by contents that travel with orders.", self.carried.get() as u64),

@@ -12,6 +12,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// Memory of a fresh message beside its content and recipients: its entry, sender, and allocations' headers.
+const ENTRY_BYTES: usize = 256;
+/// Memory of a recipient of a fresh message, about.
+const RECIPIENT_BYTES: usize = 64;
+
 /// Stored messages whose content is still in memory for the first attempt, within a budget of bytes; the oldest
 /// are forgotten first and read back from the spool when their time comes.
 #[derive(Debug)]
@@ -34,24 +39,31 @@ pub struct FreshMessage {
     deliveries: usize,
 }
 
+impl FreshMessage {
+    /// Memory that it holds, about: many small messages must not hold a multiple of the budget.
+    fn bytes(&self) -> usize {
+        self.content.len() + ENTRY_BYTES + self.envelope.recipients.len() * RECIPIENT_BYTES
+    }
+}
+
 impl Fresh {
     /// Nothing yet, and at most `bytes_max` later.
     pub fn new(bytes_max: usize) -> Fresh {
         Fresh { messages: BTreeMap::new(), bytes: 0, bytes_max }
     }
 
-    /// Bytes of content held.
+    /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     fn keep(&mut self, id: MessageId, message: FreshMessage) {
-        self.bytes += message.content.len();
+        self.bytes += message.bytes();
         self.messages.insert(id, message);
         while self.bytes > self.bytes_max
             && let Some((_, oldest)) = self.messages.pop_first()
         {
-            self.bytes -= oldest.content.len();
+            self.bytes -= oldest.bytes();
         }
     }
 
@@ -63,7 +75,7 @@ impl Fresh {
             return Some(message.clone());
         }
         let message = self.messages.remove(&id)?;
-        self.bytes -= message.content.len();
+        self.bytes -= message.bytes();
         Some(message)
     }
 }

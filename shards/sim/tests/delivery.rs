@@ -285,6 +285,25 @@ fn a_full_disk_refuses_mail_and_takes_it_again_when_relieved() {
 }
 
 #[test]
+fn a_full_queue_refuses_mail_and_takes_it_again_when_relieved() {
+    let spool = Spool { deliveries_max: 5, ..config().spool };
+    in_world(Config { spool, ..config() }, |world, journal| async move {
+        world.zone().add_domain("any.example", &[ip(2)], TTL);
+        next_hop("any", 2, Profile::kind()).start(&world, &journal);
+        world.zone().set_faults(DnsFaults { server_failure: Chance(1_000_000), ..DnsFaults::NONE });
+        send(&world, &journal, (0..40).map(|token| message(token, "a@any.example")).collect()).await;
+        let acknowledged = journal.records().sent.values().filter(|sent| !sent.owed.is_empty()).count();
+        assert!((5..=10).contains(&acknowledged), "five for each of two shards: {acknowledged}");
+        world.zone().set_faults(DnsFaults::NONE);
+        world.sleep(Duration::from_secs(600)).await;
+        send(&world, &journal, vec![message(1_000, "a@any.example")]).await;
+        world.sleep(Duration::from_secs(10)).await;
+        assert_eq!(oracle::check(&journal.records(), &[]), []);
+        assert_eq!(arrivals(&journal).len(), acknowledged + 1);
+    });
+}
+
+#[test]
 fn a_next_hop_that_refuses_most_connections_is_served_over_the_others() {
     in_world(config(), |world, journal| async move {
         world.zone().add_domain("shy.example", &[ip(2)], TTL);
