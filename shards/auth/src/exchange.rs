@@ -100,6 +100,18 @@ pub enum Question<'a> {
     },
 }
 
+impl Question<'_> {
+    /// Whom the client claims to be, or has proved to be.
+    pub fn user(&self) -> &str {
+        match self {
+            Question::Password { user, .. }
+            | Question::Credentials { user }
+            | Question::Proven { user }
+            | Question::Disproven { user } => user,
+        }
+    }
+}
+
 /// What the driver answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
