@@ -255,7 +255,7 @@ fn set_rule(rules: &mut Rules, rule: &str) {
             rules.profile.auth = Some(Terms { required, without_tls });
         }
         ["channel", "tls", ref given @ ..] => {
-            let exporter = given.contains(&"exporter").then(|| *b"0123456789abcdef0123456789abcdef");
+            let exporter = given.contains(&"exporter").then_some(*b"0123456789abcdef0123456789abcdef");
             let certificate = given.iter().find(|word| **word != "exporter").map(|name| (*name).into());
             rules.channel = Channel::Tls { exporter, certificate };
         }
