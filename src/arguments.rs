@@ -1,6 +1,6 @@
 //! The command line, which is also the manual.
 
-use crate::{demo, log};
+use crate::{demo, log, users};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -37,6 +37,7 @@ Exit codes:
 Examples:
   mtad demo                                     see it run, with a load and a sink of its own
   mtad check /etc/mtad/mtad.toml                what a configuration means, or what is wrong with it
+  mtad user add alice --sender example.com      a user, kept in /etc/mtad/users.toml; asks for the password
   mtad doctor --config /etc/mtad/mtad.toml      whether this machine has what the relay needs
   mtad --shards auto --config /etc/mtad/mtad.toml --log json";
 
@@ -73,6 +74,12 @@ pub enum Command {
         /// The configuration file; defaults when there is none.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+    },
+    /// Look after the users who may log in.
+    User {
+        /// What to do.
+        #[command(subcommand)]
+        command: users::Command,
     },
     /// See the relay run, with a load and a sink of its own.
     Demo(demo::Arguments),

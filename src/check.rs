@@ -2,7 +2,7 @@
 
 use crate::configuration::{Settings, pattern_text, word};
 use crate::log;
-use shard::config::{Config, DomainPattern, Listen, Reception, Retry, Route};
+use shard::config::{Auth, Config, DomainPattern, Listen, Reception, Retry, Route};
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -39,6 +39,7 @@ fn describe(out: &mut String, settings: &Settings) -> fmt::Result {
     describe_retry(out, &relay.retry)?;
     describe_reception(out, &relay.reception)?;
     describe_delivery(out, relay)?;
+    describe_auth(out, &relay.auth)?;
     match settings.metrics {
         Some(address) => row(out, "metrics", &format!("http://{address}/metrics and /health"))?,
         None => row(out, "metrics", "none")?,
@@ -56,9 +57,44 @@ fn describe_listener(out: &mut String, listen: &Listen) -> fmt::Result {
     }
     let domains: Vec<String> = listen.relay_to.iter().map(domain_words).collect();
     match &domains[..] {
-        [] => row(out, "", "other clients are refused"),
-        domains => row(out, "", &format!("other clients may send to {}", sequence(domains))),
+        [] => row(out, "", "other clients are refused")?,
+        domains => row(out, "", &format!("other clients may send to {}", sequence(domains)))?,
     }
+    let Some(terms) = listen.auth else { return Ok(()) };
+    let who = if terms.required {
+        "every client must log in"
+    } else {
+        "clients that log in may send to every domain"
+    };
+    let how = if terms.without_tls { "also without TLS" } else { "within TLS only" };
+    row(out, "", &format!("{who}, {how}"))
+}
+
+fn describe_auth(out: &mut String, auth: &Auth) -> fmt::Result {
+    let Some(users) = &auth.users else { return Ok(()) };
+    row(out, "auth", &format!("users in {}", users.display()))?;
+    let guard = &auth.guard;
+    row(
+        out,
+        "",
+        &format!(
+            "{} failures per shard shut a network or user out for {}; each waits {} up to {}",
+            guard.failures_max,
+            time(guard.lockout),
+            time(guard.delay),
+            time(guard.delay_max)
+        ),
+    )?;
+    row(
+        out,
+        "",
+        &format!(
+            "{} threads check passwords, {} wait at most; a right one need not be checked again for {}",
+            auth.workers,
+            auth.waiting_max,
+            time(auth.verified_for)
+        ),
+    )
 }
 
 fn describe_routes(out: &mut String, relay: &Config) -> fmt::Result {

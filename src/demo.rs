@@ -63,7 +63,7 @@ pub fn run(arguments: Arguments) -> Result<(), String> {
         cores.len(),
         config.spool.path.display()
     );
-    let relay = Relay::start(config, &cores, None)?;
+    let relay = Relay::start(config, &cores, None, None)?;
     let load = load::start(load::Config {
         target,
         sessions: arguments.sessions,

@@ -14,6 +14,7 @@ mod log;
 mod metrics;
 mod relay;
 mod signals;
+mod users;
 
 use arguments::{Arguments, Command, Run};
 use clap::Parser;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         None => run_relay(&run),
         Some(Command::Check { file }) => explain(&file),
         Some(Command::Doctor { config }) => examine(config.as_deref()),
+        Some(Command::User { command }) => look_after_users(command),
         Some(Command::Demo(arguments)) => demo::run(arguments).map_err(Failure::Running),
     };
     match done {
@@ -66,25 +68,27 @@ fn run_relay(run: &Run) -> Result<(), Failure> {
     // Before any thread starts, for the threads inherit the mask.
     let signals = signals::Signals::block().map_err(|error| Failure::Running(format!("signals: {error}")))?;
     let (settings, warnings) = load(run.config.as_deref())?;
+    let (users, user_warnings) = open_users(&settings)?;
     let log = log::Settings {
         format: run.log.unwrap_or(settings.log.format),
         level: run.log_level.unwrap_or(settings.log.level),
     };
     let _flushed_at_the_end = log::start(log).map_err(Failure::Running)?;
-    for warning in warnings {
+    for warning in warnings.iter().chain(&user_warnings) {
         tracing::warn!("{warning}");
     }
     doctor::raise_open_files();
     doctor::needs(&settings.relay).map_err(|reasons| Failure::Running(reasons.join("\nmtad: ")))?;
     let map = cores::CoreMap::new(run.shards, &cores::look());
     say(io::stdout(), &format!("{map}\n"));
-    let options = relay::Options { cores: map.cpus(), metrics: settings.metrics, signals };
+    let options = relay::Options { cores: map.cpus(), metrics: settings.metrics, signals, users };
     relay::run(settings.relay, options).map_err(Failure::Running)
 }
 
 fn explain(file: &Path) -> Result<(), Failure> {
     let (settings, warnings) = load(Some(file))?;
     tell(&warnings);
+    tell(&open_users(&settings)?.1);
     say(io::stdout(), &check::explain(&settings));
     Ok(())
 }
@@ -105,6 +109,21 @@ fn load(file: Option<&Path>) -> Result<(Settings, Vec<Finding>), Failure> {
         tell(&findings);
         Failure::Configuration
     })
+}
+
+/// Opens the file of users, if there is to be one, and tells what is wrong with it.
+fn open_users(settings: &Settings) -> Result<(Option<users::Source>, Vec<Finding>), Failure> {
+    let Some(file) = &settings.relay.auth.users else { return Ok((None, Vec::new())) };
+    let (source, warnings) = users::Source::open(file).map_err(|findings| {
+        tell(&findings);
+        Failure::Configuration
+    })?;
+    Ok((Some(source), warnings))
+}
+
+fn look_after_users(command: users::Command) -> Result<(), Failure> {
+    say(io::stdout(), &users::run(command).map_err(Failure::Running)?);
+    Ok(())
 }
 
 fn tell(findings: &[Finding]) {

@@ -2,8 +2,10 @@
 
 use crate::metrics::{self, Snapshots};
 use crate::signals::Signals;
+use crate::users::Source;
+use auth::Users;
 use crossbeam_queue::ArrayQueue;
-use host::ring_host::{self, RingBell};
+use host::ring_host::{self, RingBell, Workers};
 use shard::Links;
 use shard::config::Config;
 use shard::message::{Control, ShardMessage};
@@ -32,11 +34,21 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// What asks the relay to stop.
     pub signals: Signals,
+    /// Who may log in, if anybody.
+    pub users: Option<Source>,
 }
 
 /// Runs the relay until it is asked to stop.
 pub fn run(config: Config, options: Options) -> Result<(), String> {
-    let relay = Relay::start(config, &options.cores, Some(options.signals))?;
+    let users = options.users.as_ref().map(|source| source.users.clone());
+    let relay = Relay::start(config, &options.cores, Some(options.signals), users)?;
+    if let Some(source) = options.users {
+        let links = relay.links.clone();
+        let hand_on = move |users: Arc<Users>| {
+            (0..links.shards()).for_each(|shard| tell(&links, shard, Control::Users(users.clone())));
+        };
+        std::thread::spawn(move || source.watch(hand_on));
+    }
     let server = options.metrics.map(|address| serve_metrics(&relay, address)).transpose()?;
     relay.await_stop()?;
     if let Some(server) = server {
@@ -66,8 +78,14 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts one shard per entry of `cores` and waits until all of them listen. A signal asks it to stop.
-    pub fn start(config: Config, cores: &[Option<usize>], signals: Option<Signals>) -> Result<Relay, String> {
+    /// Starts one shard per entry of `cores` and waits until all of them listen. A signal asks it to stop; `users` may
+    /// log in.
+    pub fn start(
+        config: Config,
+        cores: &[Option<usize>],
+        signals: Option<Signals>,
+        users: Option<Arc<Users>>,
+    ) -> Result<Relay, String> {
         let lock = lock_spool(&config)?;
         let bells: Vec<RingBell> =
             (0..cores.len()).map(|_| RingBell::new()).collect::<Result<_, _>>().map_err(|error| {
@@ -79,27 +97,27 @@ impl Relay {
             let stop = relay.events.0.clone();
             std::thread::spawn(move || stop.send(Event::Stop(format!("{:?}", signals.wait()))));
         }
+        let workers = users.is_some().then(|| Workers::start(config.auth.workers, config.auth.waiting_max));
+        let workers = workers.transpose().map_err(|error| format!("worker threads cannot start: {error}"))?;
         for (number, (cpu, bell)) in cores.iter().zip(bells).enumerate() {
-            relay.start_shard(number, *cpu, bell, config.clone())?;
+            if let Some(users) = &users {
+                tell(&relay.links, number, Control::Users(users.clone()));
+            }
+            let options = ring_host::Options {
+                cpu: *cpu,
+                name: format!("shard-{number}"),
+                bell: Some(bell),
+                workers: workers.clone(),
+                ..ring_host::Options::default()
+            };
+            relay.start_shard(number, options, config.clone())?;
         }
         relay.await_ready()?;
         tracing::info!(shards = cores.len(), "relay started");
         Ok(relay)
     }
 
-    fn start_shard(
-        &self,
-        number: usize,
-        cpu: Option<usize>,
-        bell: RingBell,
-        config: Config,
-    ) -> Result<(), String> {
-        let options = ring_host::Options {
-            cpu,
-            name: format!("shard-{number}"),
-            bell: Some(bell),
-            ..ring_host::Options::default()
-        };
+    fn start_shard(&self, number: usize, options: ring_host::Options, config: Config) -> Result<(), String> {
         let (links, ended) = (self.links.clone(), self.events.0.clone());
         let (report, result) = channel();
         let main = move |host| async move {

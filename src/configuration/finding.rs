@@ -44,6 +44,11 @@ impl Finding {
     pub fn of_file(file: &str, problem: Problem) -> Finding {
         Finding { file: file.into(), place: None, severity: Severity::Error, key: "file".into(), problem }
     }
+
+    /// The same, as something odd.
+    pub fn into_warning(self) -> Finding {
+        Finding { severity: Severity::Warning, ..self }
+    }
 }
 
 impl fmt::Display for Finding {

@@ -7,11 +7,13 @@ mod finding;
 mod parse;
 mod section;
 mod sense;
+mod users;
 mod value;
 
 pub use finding::Finding;
 pub use parse::parse;
 pub use sense::pattern_text;
+pub use users::{UserFile, load_users, parse_users};
 pub use value::word;
 
 use crate::log;

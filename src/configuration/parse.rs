@@ -4,7 +4,9 @@ use super::finding::{Finding, Findings, Problem, Severity};
 use super::section::{Keyed, Section};
 use super::{Settings, sense, value};
 use crate::log;
-use shard::config::{Config, Delivery, Listen, Reception, Retry, Route, Spool};
+use auth::Terms;
+use clap::ValueEnum;
+use shard::config::{Auth, Config, Delivery, Listen, Reception, Retry, Route, Spool};
 use toml::de::DeTable;
 
 /// Parses the `text` of `file`. Gives the settings with warnings, or the errors along with the warnings.
@@ -16,6 +18,14 @@ pub fn parse(file: &str, text: &str) -> Result<(Settings, Vec<Finding>), Vec<Fin
         false => Ok((settings, findings)),
         true => Err(findings),
     }
+}
+
+/// Whether clients log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Login {
+    Off,
+    Optional,
+    Required,
 }
 
 /// A listener with what is asked of the file only, not of a shard.
@@ -55,6 +65,7 @@ fn read_document(document: Section<'_>, settings: &mut Settings, findings: &Find
     read_retry(document.section("retry"), &mut relay.retry, findings);
     read_reception(document.section("reception"), &mut relay.reception);
     read_delivery(document.section("delivery"), &mut relay.delivery);
+    read_auth(document.section("auth"), &mut relay.auth);
     let metrics = document.section("metrics");
     metrics.read("address", value::address_or_none, &mut settings.metrics);
     metrics.end();
@@ -67,6 +78,7 @@ fn read_document(document: Section<'_>, settings: &mut Settings, findings: &Find
     relay.listen = listeners.into_iter().map(|listener| listener.value.listen).collect();
     relay.routes = routes.into_iter().map(|route| route.value).collect();
     sense::check_bounds(relay, findings);
+    sense::check_auth(relay, findings);
     sense::check_names(relay, findings);
 }
 
@@ -98,8 +110,15 @@ fn read_listener(section: Section<'_>) -> Option<Listener> {
     let relay_from = section.list("relay_from", value::network).map(values);
     let relay_to = section.list("relay_to", value::domain).map(values);
     section.read("allow_open_relay", value::truth, &mut allow_open_relay);
+    let (mut login, mut without_tls) = (Login::Off, false);
+    section.read("auth", value::choice, &mut login);
+    section.read("auth_without_tls", value::truth, &mut without_tls);
     section.end();
     let mut listen = Config::default().listen.remove(0);
+    listen.auth = match login {
+        Login::Off => None,
+        login => Some(Terms { required: login == Login::Required, without_tls }),
+    };
     listen.address = address?;
     listen.relay_from = relay_from.unwrap_or(listen.relay_from);
     listen.relay_to = relay_to.unwrap_or(listen.relay_to);
@@ -156,6 +175,21 @@ fn read_delivery(section: Section<'_>, delivery: &mut Delivery) {
     section.read("data_timeout", value::duration, &mut delivery.data_timeout);
     section.read("final_timeout", value::duration, &mut delivery.final_timeout);
     section.read("port", value::count, &mut delivery.port);
+    section.end();
+}
+
+fn read_auth(section: Section<'_>, auth: &mut Auth) {
+    let guard = &mut auth.guard;
+    section.read("users", value::path_or_none, &mut auth.users);
+    section.read("failures_max", value::count, &mut guard.failures_max);
+    section.read("lockout", value::duration, &mut guard.lockout);
+    section.read("failure_delay", value::duration, &mut guard.delay);
+    section.read("failure_delay_max", value::duration, &mut guard.delay_max);
+    section.read("keys_max", value::count, &mut guard.keys_max);
+    section.read("workers", value::count, &mut auth.workers);
+    section.read("waiting_max", value::count, &mut auth.waiting_max);
+    section.read("verified_for", value::duration, &mut auth.verified_for);
+    section.read("verified_max", value::count, &mut auth.verified_max);
     section.end();
 }
 

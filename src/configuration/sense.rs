@@ -59,7 +59,7 @@ fn check_permissions(key: &str, listener: &Listener, findings: &Findings<'_>) {
         }
         _ => {}
     }
-    let refuses_all = listen.relay_from.is_empty() && listen.relay_to.is_empty();
+    let refuses_all = listen.relay_from.is_empty() && listen.relay_to.is_empty() && listen.auth.is_none();
     if refuses_all && !findings.has_errors_below(key) {
         let advice = "name clients in relay_from or domains in relay_to";
         findings.warn(key, Problem::new("refuses every recipient", advice));
@@ -120,7 +120,9 @@ pub fn pattern_text(pattern: &DomainPattern) -> String {
 
 fn may_take(listener: &Listener, domain: &DomainPattern) -> bool {
     let listen = &listener.listen;
-    !listen.relay_from.is_empty() || listen.relay_to.iter().any(|permitted| overlap(permitted, domain))
+    !listen.relay_from.is_empty()
+        || listen.auth.is_some()
+        || listen.relay_to.iter().any(|permitted| overlap(permitted, domain))
 }
 
 /// Whether some domain matches both patterns.
@@ -181,6 +183,21 @@ pub fn check_bounds(relay: &Config, findings: &Findings<'_>) {
 /// The first key when it stands in the file, otherwise the second: a finding belongs to what was written.
 fn given<'k>(first: &'k str, second: &'k str, findings: &Findings<'_>) -> &'k str {
     if findings.is_given(first) { first } else { second }
+}
+
+/// Checks that clients that log in can be somebody.
+pub fn check_auth(relay: &Config, findings: &Findings<'_>) {
+    let listens = relay.listen.iter().position(|listen| listen.auth.is_some());
+    if let (Some(index), None) = (listens, &relay.auth.users) {
+        let advice = "add [auth] with users = \"/etc/mtad/users.toml\", and users by mtad user add";
+        let problem = Problem::new("lets clients log in, but there are no users", advice);
+        findings.error(&format!("listen[{index}].auth"), problem);
+    }
+    if relay.auth.guard.delay > relay.auth.guard.delay_max {
+        let key = given("auth.failure_delay", "auth.failure_delay_max", findings);
+        let what = "failure_delay is longer than failure_delay_max";
+        findings.error(key, Problem::new(what, "lower failure_delay or raise failure_delay_max"));
+    }
 }
 
 /// Checks what the outside sees: the name, and where the spool is.

@@ -76,6 +76,8 @@ absent = 1
 absent = 1
 [delivery]
 absent = 1
+[auth]
+absent = 1
 [metrics]
 absent = 1
 [log]

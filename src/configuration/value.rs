@@ -1,6 +1,7 @@
 //! What the values in a configuration file mean.
 
 use super::finding::Problem;
+use auth::{Key, PasswordHash, Rate, ScramVerifier, Sender};
 use clap::ValueEnum;
 use ipnet::IpNet;
 use shard::config::{DomainPattern, NextHop};
@@ -35,6 +36,11 @@ pub fn path(value: &DeValue<'_>) -> Parsed<PathBuf> {
         )),
         path => Ok(path.into()),
     }
+}
+
+/// A [`path`], or `"none"`.
+pub fn path_or_none(value: &DeValue<'_>) -> Parsed<Option<PathBuf>> {
+    if value.as_str() == Some("none") { Ok(None) } else { path(value).map(Some) }
 }
 
 /// `true` or `false`.
@@ -169,6 +175,63 @@ pub fn next_hop(value: &DeValue<'_>) -> Parsed<NextHop> {
             "write an address or a name and a port, such as \"192.0.2.1:25\" or \"relay.example.com:25\"",
         )
     })
+}
+
+/// The name of a user.
+pub fn user_name(value: &DeValue<'_>) -> Parsed<Box<str>> {
+    let text = text(value)?;
+    auth::name(text).map_err(|_| {
+        let advice = format!("write up to {} bytes of printable characters", auth::NAME_BYTES_MAX);
+        Problem::new(format!("{text:?} is no user name"), advice)
+    })
+}
+
+/// The hash of a password.
+pub fn password_hash(value: &DeValue<'_>) -> Parsed<PasswordHash> {
+    let advice = "make one by mtad user add";
+    // What stands there may be a password, which does not belong into a message.
+    PasswordHash::parse(text(value)?).ok_or_else(|| Problem::new("is no argon2id hash", advice))
+}
+
+/// What SCRAM proofs are checked against.
+pub fn scram_verifier(value: &DeValue<'_>) -> Parsed<ScramVerifier> {
+    let advice = "make one by mtad user add";
+    ScramVerifier::parse(text(value)?).ok_or_else(|| Problem::new("is no SCRAM-SHA-256 verifier", advice))
+}
+
+/// A key that this program has made.
+pub fn key(value: &DeValue<'_>) -> Parsed<Option<Key>> {
+    let advice = "remove it, and everything looks new to those who guess names";
+    Key::parse(text(value)?).map(Some).ok_or_else(|| Problem::new("is no key of 32 bytes", advice))
+}
+
+/// Whom a user may send as.
+pub fn sender(value: &DeValue<'_>) -> Parsed<Sender> {
+    let text = text(value)?;
+    Sender::parse(text).ok_or_else(|| {
+        let advice = "write \"user@example.com\", \"example.com\", \".example.com\" or \"*\"";
+        Problem::new(format!("{text:?} is neither an address nor a domain"), advice)
+    })
+}
+
+/// A text that is not empty.
+pub fn label(value: &DeValue<'_>) -> Parsed<Option<Box<str>>> {
+    match text(value)? {
+        "" => Err(Problem::new("is empty", "remove it, or write a name")),
+        text => Ok(Some(text.into())),
+    }
+}
+
+/// `"1000/1h"`.
+pub fn rate(value: &DeValue<'_>) -> Parsed<Option<Rate>> {
+    let text = text(value)?;
+    let example = "write a number and a time, such as \"1000/1h\"";
+    let parsed = text.split_once('/').and_then(|(count, per)| {
+        let count: u64 = count.parse().ok().filter(|count| *count > 0)?;
+        let per = duration(&DeValue::String(per.into())).ok()?;
+        Some(Rate { count, per })
+    });
+    parsed.map(Some).ok_or_else(|| Problem::new(format!("{text:?} is no rate"), example))
 }
 
 /// One of the words that the command line takes too.

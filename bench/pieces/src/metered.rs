@@ -2,7 +2,9 @@
 
 use crate::meter::{Count, counted, uncounted};
 use bytes::Bytes;
-use host::{AddressAnswer, AlignedBuf, Bell, Conn, DnsError, File, Host, Listener, MxAnswer, Planted};
+use host::{
+    AddressAnswer, AlignedBuf, Bell, Conn, DnsError, File, Host, Listener, MxAnswer, Planted, WorkError,
+};
 use mail::{Time, WallTime};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -104,6 +106,14 @@ impl<H: Host> Host for Metered<H> {
 
     async fn lookup_addresses(&self, name: &str) -> Result<AddressAnswer, DnsError> {
         within(|| self.0.lookup_addresses(name)).await
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        deadline: Time,
+    ) -> Result<T, WorkError> {
+        within(|| self.0.work(work, deadline)).await
     }
 
     async fn create_zeroed(&self, path: &Path, size: u64) -> io::Result<Self::File> {

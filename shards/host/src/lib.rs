@@ -36,6 +36,17 @@ pub enum Planted {
     OrderDropped,
 }
 
+/// Why [`Host::work`] has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkError {
+    /// Too much work waits already: try again later.
+    Busy,
+    /// The deadline has passed.
+    Late,
+    /// The work panicked.
+    Panicked,
+}
+
 /// What one shard may ask of the world.
 #[allow(async_fn_in_trait, reason = "a shard's futures never leave its thread")]
 pub trait Host: Clone + 'static {
@@ -85,6 +96,17 @@ pub trait Host: Clone + 'static {
     async fn list_dir(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Makes renames and removals in `path` durable.
     async fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Has `work`, which may take long, done on another thread. It is skipped if it has not begun by `deadline`, and
+    /// its answer is dropped if it comes later.
+    ///
+    /// # Errors
+    /// [`WorkError`] says why there is no answer.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        deadline: Time,
+    ) -> Result<T, WorkError>;
 
     /// The bell of this shard, to be handed to the others.
     fn bell(&self) -> Self::Bell;

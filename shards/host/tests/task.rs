@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use host::ring_host::{Options, RingBell, probe, start};
-use host::{Bell, Host};
+use host::ring_host::{Options, RingBell, Workers, probe, start};
+use host::{Bell, Host, WorkError};
 use mail::Time;
 use shard::{on_shard, options, pause, settle, within};
 
@@ -223,4 +223,91 @@ fn the_probe_finds_what_the_other_tests_use() {
         assert!(finding.ok, "{finding:?}");
         assert!(finding.advice.ends_with('.'), "{finding:?}");
     }
+}
+
+#[test]
+fn workers_answer_while_the_shard_goes_on() {
+    let workers = Workers::start(2, 2).unwrap();
+    let options = Options { workers: Some(workers.clone()), ..options() };
+    let (answer, ticks) = on_shard(options, |host| async move {
+        let ticks = Rc::new(Cell::new(0));
+        let (ticker, counted) = (host.clone(), ticks.clone());
+        host.spawn(async move {
+            loop {
+                pause(&ticker, 5).await;
+                counted.set(counted.get() + 1);
+            }
+        });
+        let shard = thread::current().id();
+        let long = move || {
+            thread::sleep(Duration::from_millis(200));
+            thread::current().id() != shard
+        };
+        let answer = host.work(long, within(&host, 10_000)).await;
+        (answer, ticks.get())
+    });
+    assert_eq!(answer, Ok(true));
+    assert!(ticks >= 5, "the shard stood still: {ticks} ticks");
+}
+
+#[test]
+fn work_without_an_answer_says_why() {
+    let workers = Workers::start(1, 2).unwrap();
+    let options = Options { workers: Some(workers), ..options() };
+    let done = Arc::new(AtomicU64::new(0));
+    let counted = done.clone();
+    let (panicked, late, outcomes) = on_shard(options, |host| async move {
+        let panicked = host.work(|| panic!("a worker panics"), within(&host, 10_000)).await;
+        let count = |counted: &Arc<AtomicU64>| {
+            let counted = counted.clone();
+            move || {
+                thread::sleep(Duration::from_millis(100));
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        let late = host.work(count(&counted), within(&host, 10)).await;
+        let outcomes = Rc::new(RefCell::new(Vec::new()));
+        for _ in 0..5 {
+            let (asker, counted, outcomes) = (host.clone(), count(&counted), outcomes.clone());
+            host.spawn(async move {
+                let outcome = asker.work(counted, within(&asker, 10_000)).await;
+                outcomes.borrow_mut().push(outcome);
+            });
+        }
+        while outcomes.borrow().len() < 5 {
+            pause(&host, 5).await;
+        }
+        (panicked, late, outcomes.take())
+    });
+    assert_eq!((panicked, late), (Err::<(), _>(WorkError::Panicked), Err(WorkError::Late)));
+    // One may be at work, or the one before still is: two wait.
+    let refused = outcomes.iter().filter(|outcome| **outcome == Err(WorkError::Busy)).count();
+    assert!((2..=3).contains(&refused), "{outcomes:?}");
+    assert_eq!(done.load(Ordering::SeqCst), 1 + (5 - refused) as u64);
+}
+
+#[test]
+fn work_that_nobody_waits_for_any_more_is_not_begun() {
+    let workers = Workers::start(1, 100).unwrap();
+    let options = Options { workers: Some(workers.clone()), ..options() };
+    let done = Arc::new(AtomicU64::new(0));
+    let counted = done.clone();
+    on_shard(options, |host| async move {
+        for _ in 0..20 {
+            let (asker, counted) = (host.clone(), counted.clone());
+            host.spawn(async move {
+                let work = move || {
+                    thread::sleep(Duration::from_millis(20));
+                    counted.fetch_add(1, Ordering::SeqCst);
+                };
+                let _ = asker.work(work, within(&asker, 50)).await;
+            });
+        }
+        pause(&host, 150).await;
+    });
+    while workers.waiting() > 0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let done = done.load(Ordering::SeqCst);
+    assert!((1..10).contains(&done), "{done} pieces were done");
 }

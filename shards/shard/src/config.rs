@@ -25,6 +25,8 @@ pub struct Config {
     pub reception: Reception,
     /// How next hops are spoken to.
     pub delivery: Delivery,
+    /// Who logs in, and what happens to those who fail to.
+    pub auth: Auth,
 }
 
 /// Where messages are kept.
@@ -52,6 +54,25 @@ pub struct Listen {
     pub relay_from: Vec<IpNet>,
     /// Domains that anyone may send to.
     pub relay_to: Vec<DomainPattern>,
+    /// On which terms clients log in; `None` when they cannot. Who has logged in may send to anyone.
+    pub auth: Option<auth::Terms>,
+}
+
+/// Who logs in, and what happens to those who fail to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auth {
+    /// The file that says who may.
+    pub users: Option<PathBuf>,
+    /// Delays and lock-out, per shard.
+    pub guard: auth::Bounds,
+    /// Threads that check passwords, for all shards together.
+    pub workers: usize,
+    /// Passwords that may wait for one of them; beyond, 454.
+    pub waiting_max: usize,
+    /// How long a password that was right need not be checked again.
+    pub verified_for: Duration,
+    /// Such passwords that one shard remembers; beyond, the oldest is forgotten.
+    pub verified_max: usize,
 }
 
 /// Which domains a route or a permission is for; in lower case.
@@ -143,11 +164,13 @@ impl Default for Config {
                 address: SocketAddr::from(([127, 0, 0, 1], 2525)),
                 relay_from: vec![IpNet::from(ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8))],
                 relay_to: Vec::new(),
+                auth: None,
             }],
             routes: Vec::new(),
             retry: Retry::default(),
             reception: Reception::default(),
             delivery: Delivery::default(),
+            auth: Auth::default(),
         }
     }
 }
@@ -160,6 +183,19 @@ impl Default for Spool {
             spares_max: 4,
             allow_volatile: false,
             deliveries_max: 10_000_000,
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Auth {
+        Auth {
+            users: None,
+            guard: auth::Bounds::default(),
+            workers: 2,
+            waiting_max: 64,
+            verified_for: Duration::from_secs(300),
+            verified_max: 4096,
         }
     }
 }

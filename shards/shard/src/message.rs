@@ -53,6 +53,8 @@ pub enum ShardMessage {
 pub enum Control {
     /// Put a snapshot into this place; dropped when it is full.
     Snapshot(Arc<ArrayQueue<Snapshot>>),
+    /// From now on these are the users.
+    Users(Arc<auth::Users>),
     /// Accept nothing more, finish what is under way within this time, then count as quiet.
     Drain(Duration),
     /// All shards are quiet: make everything durable and end.

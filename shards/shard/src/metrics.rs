@@ -39,6 +39,18 @@ counters! {
     queue_refused,
     /// Recipients refused because the client may not relay.
     relay_refused,
+    /// Clients that logged in.
+    logins,
+    /// Of them, with a password that was right a moment ago and was not checked again.
+    logins_remembered,
+    /// Logins that failed.
+    logins_failed,
+    /// Logins refused with 454 because the client's network or the user had too many failures.
+    logins_locked_out,
+    /// Logins refused with 454 because the password could not be checked.
+    logins_unavailable,
+    /// Senders refused because the user may not send as them.
+    senders_refused,
     /// Recipients delivered: the next hop took responsibility.
     recipients_delivered,
     /// Attempts for a recipient that ended in a deferral.

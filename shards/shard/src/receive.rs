@@ -66,7 +66,7 @@ impl Drop for Share<'_> {
 
 /// Accepts connections until the shard drains.
 pub async fn accept<H: Host>(shard: Rc<Shard<H>>, mut listener: H::Listener, listen: Rc<Listen>) {
-    let profile = Rc::new(profile(&shard));
+    let profile = Rc::new(profile(&shard, &listen));
     let draining = shard.draining.place();
     while let First::One(accepted) = first(listener.accept(), draining.wait()).await {
         match accepted {
@@ -82,7 +82,7 @@ pub async fn accept<H: Host>(shard: Rc<Shard<H>>, mut listener: H::Listener, lis
     }
 }
 
-fn profile<H: Host>(shard: &Shard<H>) -> Profile {
+fn profile<H: Host>(shard: &Shard<H>, listen: &Listen) -> Profile {
     let bounds = &shard.config.reception;
     Profile {
         message_bytes_max: bounds.message_bytes_max,
@@ -91,6 +91,7 @@ fn profile<H: Host>(shard: &Shard<H>) -> Profile {
         errors_max: bounds.errors_max,
         command_timeout: bounds.command_timeout,
         data_timeout: bounds.data_timeout,
+        auth: listen.auth,
         ..Profile::new(shard.config.hostname.clone())
     }
 }
@@ -172,6 +173,13 @@ impl<H: Host> Driver<'_, H> {
                     let verdict = self.judge(&session, client);
                     ticket.answer(&mut session, verdict, &mut self.out);
                 }
+                Step::Login(ticket) => {
+                    let answer = match session.login_question() {
+                        Some(question) => self.shard.answer_login(question, client).await,
+                        None => auth::Answer::Unavailable,
+                    };
+                    ticket.answer(&mut session, answer, &mut self.out);
+                }
                 Step::Begin(ticket) => {
                     let verdict = self.begin();
                     ticket.answer(&mut session, verdict, &mut self.out);
@@ -181,7 +189,8 @@ impl<H: Host> Driver<'_, H> {
                     if self.flush(conn).await.is_err() {
                         return End::Lost;
                     }
-                    let stored = self.shard.store(incoming, client).await;
+                    let user = session.user().map(|user| &*user.name);
+                    let stored = self.shard.store(incoming, client, user).await;
                     self.share.hold(0);
                     ticket.answer(&mut session, stored, &mut self.out);
                 }
@@ -238,11 +247,28 @@ impl<H: Host> Driver<'_, H> {
     /// May this sender, this recipient?
     fn judge(&self, session: &Session, client: IpAddr) -> Result<(), Reply> {
         match session.question() {
-            Some(Question::Recipient { recipient }) if !self.may_relay(client, recipient) => {
+            Some(Question::Sender { sender, .. }) => self.may_send(session, sender),
+            // Who has logged in may send to anyone.
+            Some(Question::Recipient { recipient })
+                if session.user().is_none() && !self.may_relay(client, recipient) =>
+            {
                 self.shard.metrics.count.relay_refused.bump();
                 Err(Reply::new(550, (5, 7, 1), "Relaying denied"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// A user sends only as whom it may (RFC 6409 section 6.1); others as anyone.
+    fn may_send(&self, session: &Session, sender: Option<&Address>) -> Result<(), Reply> {
+        let Some(user) = session.user() else { return Ok(()) };
+        match self.shard.still_active(user) {
+            Some(user) if user.may_send_as(sender) => Ok(()),
+            Some(_) => {
+                self.shard.metrics.count.senders_refused.bump();
+                Err(Reply::new(553, (5, 7, 1), "You may not send as this address"))
+            }
+            None => Err(Reply::new(421, (4, 7, 0), "Your account has changed, authenticate again")),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The shard itself: what it owns, and the tasks that drive it.
 
 use crate::config::Config;
+use crate::login::Logins;
 use crate::message::{Control, ShardMessage};
 use crate::metrics::{Metrics, Snapshot};
 use crate::plan::Routes;
@@ -66,6 +67,7 @@ pub struct Shard<H: Host> {
     /// When we last asked for a lease on a destination.
     pub(crate) lease_asked: RefCell<BTreeMap<Arc<str>, Time>>,
     pub(crate) reception: receive::Load,
+    pub(crate) logins: Logins,
     /// Raised when a timer of the queue became earlier.
     pub(crate) earlier: Signal,
     /// Raised when the shard shall come to rest.
@@ -82,6 +84,10 @@ pub async fn run<H: Host>(
     number: usize,
 ) -> Result<(), String> {
     let shard = open(host, config, links, number).await?;
+    // What the program has told us already, such as who may log in, counts before the first client does.
+    while let Some(message) = shard.router.take() {
+        take(&shard, message);
+    }
     for listen in &shard.config.listen {
         let listener = shard
             .host
@@ -133,6 +139,7 @@ async fn open<H: Host>(
         ways: RefCell::default(),
         lease_asked: RefCell::default(),
         reception: receive::Load::default(),
+        logins: Logins::new(&config.auth),
         earlier: Signal::default(),
         draining: Latch::default(),
         finishing: Signal::default(),
@@ -168,6 +175,7 @@ fn take<H: Host>(shard: &Rc<Shard<H>>, message: ShardMessage) {
             deliver::lease_returned(shard, &destination, holder, epoch);
         }
         ShardMessage::Control(Control::Snapshot(place)) => drop(place.push(shard.snapshot())),
+        ShardMessage::Control(Control::Users(users)) => shard.logins.replace(users),
         ShardMessage::Control(Control::Drain(grace)) => shard.host.spawn(drain(shard.clone(), grace)),
         ShardMessage::Control(Control::Finish) => shard.finishing.raise(),
     }
@@ -235,9 +243,13 @@ impl<H: Host> Shard<H> {
     fn snapshot(&self) -> Snapshot {
         let queue = self.queue.borrow();
         let sites = self.sites.borrow();
+        let (clients, users, verified) = self.logins.remembered();
         let mut gauges = vec![
             ("connections_in", "Sessions open.", self.reception.sessions() as u64),
             ("body_bytes_held", "Memory held by contents under way.", self.reception.held() as u64),
+            ("login_failures_clients", "Networks with failed logins that are remembered.", clients as u64),
+            ("login_failures_users", "Users with failed logins that are remembered.", users as u64),
+            ("logins_verified", "Passwords that need not be checked again yet.", verified as u64),
             ("queue_messages", "Messages in the queue.", queue.messages() as u64),
             ("queue_deliveries", "Deliveries in the queue.", queue.deliveries() as u64),
             ("queue_ready", "Deliveries ready to leave.", queue.ready() as u64),

@@ -82,7 +82,12 @@ impl Fresh {
 
 impl<H: Host> Shard<H> {
     /// Makes a received message durable and queues it. `Ok` is the promise behind the 250.
-    pub(crate) async fn store(&self, incoming: Incoming, client: IpAddr) -> Result<(), Reply> {
+    pub(crate) async fn store(
+        &self,
+        incoming: Incoming,
+        client: IpAddr,
+        user: Option<&str>,
+    ) -> Result<(), Reply> {
         let Incoming { id, accepted, envelope, content, dotted } = incoming;
         let begun = self.host.now();
         let appended = self.home.append_message(id, accepted, &envelope, &content).await;
@@ -93,7 +98,7 @@ impl<H: Host> Shard<H> {
         self.metrics.record(Stage::Durable, took);
         tracing::info!(
             target: "mtad::accepted",
-            %id, %client,
+            %id, %client, user,
             from = sender_text(&envelope),
             recipients = envelope.recipients.len(),
             bytes = content.len(),

@@ -6,14 +6,19 @@ use crate::disk::Disk;
 use crate::file::SimFile;
 use crate::listener::SimListener;
 use crate::network::Network;
+use crate::random::Span;
 use crate::world::{Core, Life};
-use host::{AddressAnswer, DnsError, Host, MxAnswer, Planted};
+use host::{AddressAnswer, DnsError, Host, MxAnswer, Planted, WorkError};
 use mail::{Time, WallTime};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
+
+/// How long a piece of work takes on a worker thread, with its wait for one.
+const WORK: Span = Span::millis(1, 200);
 
 /// The host of one shard, for one life of its machine.
 #[derive(Clone)]
@@ -131,6 +136,27 @@ impl Host for SimHost {
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.core.sync_dir(&self.disk(), path).await
+    }
+
+    /// The work is done at once, and its answer comes when a thread would have it.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        deadline: Time,
+    ) -> Result<T, WorkError> {
+        let random = &self.core.streams.work;
+        let (takes, is_busy) = (random.span(WORK), random.hits(self.core.workers_busy));
+        if is_busy {
+            return Err(WorkError::Busy);
+        }
+        let end = self.now() + takes;
+        if end >= deadline {
+            self.sleep_until(deadline).await;
+            return Err(WorkError::Late);
+        }
+        let answer = catch_unwind(AssertUnwindSafe(work)).map_err(|_| WorkError::Panicked);
+        self.sleep_until(end).await;
+        answer
     }
 
     fn bell(&self) -> SimBell {

@@ -104,6 +104,8 @@ pub struct Streams {
     pub disk: Stream,
     /// Latencies and faults of name look-ups.
     pub dns: Stream,
+    /// How long worker threads take, and whether they are busy.
+    pub work: Stream,
     /// What the program under test draws.
     pub host: Stream,
     /// What clients, next hops and the world's own program draw.
@@ -119,6 +121,7 @@ impl Streams {
             network: stream("network"),
             disk: stream("disk"),
             dns: stream("dns"),
+            work: stream("work"),
             host: stream("host"),
             workload: stream("workload"),
         }

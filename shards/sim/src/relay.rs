@@ -5,7 +5,7 @@ use crate::oracle::{self, Complaint};
 use crate::{Crash, Journal, MachineId, Options, Span, Stream, Swarm, World, run};
 use host::{Host, Planted};
 use shard::Links;
-use shard::config::{Config, Delivery, Listen, Reception, Retry, Spool};
+use shard::config::{Auth, Config, Delivery, Listen, Reception, Retry, Spool};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -65,7 +65,7 @@ impl Shape {
                 spares_max: 2,
                 ..Spool::default()
             },
-            listen: vec![Listen { address: address(), relay_from, relay_to: Vec::new() }],
+            listen: vec![Listen { address: address(), relay_from, relay_to: Vec::new(), auth: None }],
             routes: Vec::new(),
             retry: Retry { intervals: vec![self.retry], max_age: self.max_age, jitter_percent: 10 },
             reception: Reception {
@@ -79,6 +79,7 @@ impl Shape {
                 idle_timeout: Duration::from_secs(2),
                 ..Delivery::default()
             },
+            auth: Auth::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::dns::{DnsFaults, Zone};
 use crate::executor::{Event, Executor, Failure, MachineId};
 use crate::host::SimHost;
 use crate::network::{Network, NetworkFaults};
-use crate::random::{Span, Stream, Streams};
+use crate::random::{Chance, Span, Stream, Streams};
 use crate::timers::Timers;
 use host::Planted;
 use mail::{Time, WallTime};
@@ -33,6 +33,8 @@ pub struct Options {
     pub disk: DiskFaults,
     /// How name look-ups begin.
     pub dns: DnsFaults,
+    /// How likely it is that all worker threads are busy.
+    pub workers_busy: Chance,
     /// Faults planted in the program under test.
     pub planted: Vec<Planted>,
     /// Polls after which the world gives up.
@@ -49,6 +51,7 @@ impl Options {
             network: NetworkFaults::NONE,
             disk: DiskFaults::NONE,
             dns: DnsFaults::NONE,
+            workers_busy: Chance::NEVER,
             planted: Vec::new(),
             polls_max: 20_000_000,
             time_max: Duration::from_secs(60 * 24 * 3600),
@@ -109,6 +112,7 @@ pub(crate) struct Core {
     pub(crate) planted: RefCell<Vec<Planted>>,
     machines: RefCell<Vec<Machine>>,
     disk_faults: DiskFaults,
+    pub(crate) workers_busy: Chance,
     wall_jump_micros: Cell<i64>,
     crash_due: Cell<Option<(MachineId, Crash, u64)>>,
     bounds: (u64, Time),
@@ -289,6 +293,7 @@ impl World {
             planted: RefCell::new(options.planted),
             machines: RefCell::default(),
             disk_faults: options.disk,
+            workers_busy: options.workers_busy,
             wall_jump_micros: Cell::new(0),
             crash_due: Cell::new(None),
             bounds: (options.polls_max, Time(0) + options.time_max),

@@ -19,7 +19,7 @@ fn config() -> Config {
     let relay_from = vec!["0.0.0.0/0".parse().expect("a network")];
     Config {
         spool: Spool { path: "/spool".into(), segment_bytes: 1 << 20, ..Spool::default() },
-        listen: vec![Listen { address: address(), relay_from, relay_to: Vec::new() }],
+        listen: vec![Listen { address: address(), relay_from, relay_to: Vec::new(), auth: None }],
         retry: Retry {
             intervals: [2, 5, 10].map(Duration::from_secs).to_vec(),
             jitter_percent: 0,

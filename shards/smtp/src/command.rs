@@ -15,6 +15,13 @@ pub enum Command<'a> {
     /// `RCPT TO:` and the path between its angle brackets, without a source route. Nothing is known of it yet:
     /// whether it may hold UTF-8 depends on the transaction.
     Rcpt(&'a str),
+    /// `AUTH` (RFC 4954 section 4).
+    Auth {
+        /// The name of the mechanism, as it came.
+        mechanism: &'a str,
+        /// The initial response, still encoded; `=` stands for an empty one.
+        initial: Option<&'a str>,
+    },
     /// `DATA`.
     Data,
     /// `RSET`.
@@ -40,6 +47,9 @@ pub struct Mail<'a> {
     pub body: BodyType,
     /// `SMTPUTF8` (RFC 6531).
     pub utf8: bool,
+    /// Whether there was an `AUTH=` in form (RFC 4954 section 5). Whom it names is not kept: nobody is trusted to
+    /// speak for others.
+    pub auth: bool,
 }
 
 /// Why a line is no command.
@@ -68,6 +78,7 @@ enum Verb {
     Helo,
     Mail,
     Rcpt,
+    Auth,
     Data,
     Rset,
     Noop,
@@ -93,7 +104,7 @@ const VERBS: [(&str, Verb); 17] = [
     ("ETRN", Verb::NotImplemented),
     ("TURN", Verb::NotImplemented),
     ("ATRN", Verb::NotImplemented),
-    ("AUTH", Verb::NotImplemented),
+    ("AUTH", Verb::Auth),
     ("BDAT", Verb::NotImplemented),
     ("STARTTLS", Verb::NotImplemented),
 ];
@@ -112,6 +123,7 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, CommandError> {
         Verb::Helo => client_name(argument).map(Command::Helo),
         Verb::Mail => mail(argument).map(Command::Mail),
         Verb::Rcpt => rcpt(argument).map(Command::Rcpt),
+        Verb::Auth => auth(argument),
         Verb::Data => alone(argument, Command::Data),
         Verb::Rset => alone(argument, Command::Rset),
         Verb::Quit => alone(argument, Command::Quit),
@@ -135,7 +147,7 @@ fn client_name(argument: &str) -> Result<&str, CommandError> {
 
 fn mail(argument: &str) -> Result<Mail<'_>, CommandError> {
     let (path, parameters) = path_and_parameters(argument, "FROM:")?;
-    let (mut size, mut body, mut utf8) = (None, None, None);
+    let (mut size, mut body, mut utf8, mut auth) = (None, None, None, None);
     for parameter in parameters.split(' ').filter(|parameter| !parameter.is_empty()) {
         let (keyword, value) = match parameter.split_once('=') {
             Some((keyword, value)) => (keyword, Some(value)),
@@ -147,17 +159,44 @@ fn mail(argument: &str) -> Result<Mail<'_>, CommandError> {
             set_once(&mut body, body_value(value)?)?;
         } else if keyword.eq_ignore_ascii_case("SMTPUTF8") {
             set_once(&mut utf8, value.is_none().then_some(true).ok_or(CommandError::Argument)?)?;
+        } else if keyword.eq_ignore_ascii_case("AUTH") {
+            set_once(&mut auth, value.is_some_and(is_xtext).then_some(true).ok_or(CommandError::Argument)?)?;
         } else {
             return Err(CommandError::Parameter);
         }
     }
-    Ok(Mail { path, size, body: body.unwrap_or_default(), utf8: utf8.unwrap_or_default() })
+    let (utf8, auth) = (utf8.unwrap_or_default(), auth.unwrap_or_default());
+    Ok(Mail { path, size, body: body.unwrap_or_default(), utf8, auth })
 }
 
 fn rcpt(argument: &str) -> Result<&str, CommandError> {
     let (path, parameters) = path_and_parameters(argument, "TO:")?;
     // No extension that we announce has a parameter for RCPT.
     if parameters.is_empty() { Ok(path) } else { Err(CommandError::Parameter) }
+}
+
+fn auth(argument: &str) -> Result<Command<'_>, CommandError> {
+    let (mechanism, initial) = match argument.split_once(' ') {
+        Some((mechanism, initial)) => (mechanism, Some(initial.trim_start_matches(' '))),
+        None => (argument, None),
+    };
+    let is_word = !mechanism.is_empty() && initial.is_none_or(|initial| !initial.contains(' '));
+    is_word.then_some(Command::Auth { mechanism, initial }).ok_or(CommandError::Argument)
+}
+
+/// RFC 3461 section 4: printable ASCII, where `+` begins two upper-case hexadecimal digits and `=` does not occur.
+fn is_xtext(text: &str) -> bool {
+    let is_hex = |byte: &u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(byte);
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = match first {
+            b'+' if after.len() >= 2 && after[..2].iter().all(is_hex) => &after[2..],
+            b'+' | b'=' => return false,
+            byte if byte.is_ascii_graphic() => after,
+            _ => return false,
+        };
+    }
+    !text.is_empty()
 }
 
 fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), CommandError> {

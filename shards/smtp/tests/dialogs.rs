@@ -6,6 +6,9 @@
 //! # relay DOMAIN                        recipients of this domain are accepted, all others refused
 //! # refuse sender ADDRESS REPLY         also: recipient ADDRESS, data, store
 //! # profile FIELD NUMBER                a bound that is not at its default
+//! # auth [required] [without_tls]        clients may log in, or must; also without TLS
+//! # channel tls [exporter] [NAME]        TLS, with channel binding, with a client certificate of this name
+//! # user NAME PASSWORD                   a user; there is one more, away, of whom nobody can tell
 //! C: text                               the client sends a line; \r \n \0 \xHH and \\ are bytes
 //! C* COUNT text                         the same text COUNT times, then CRLF
 //! C| text                               the client sends this without CRLF
@@ -25,6 +28,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use auth::{Channel, Terms};
 use mail::{BodyType, Envelope};
 use play::{Play, Rules};
 use smtp::receive::{Incoming, Profile};
@@ -246,6 +250,16 @@ fn set_rule(rules: &mut Rules, rule: &str) {
         ["refuse", what @ ("sender" | "recipient"), address, ..] => {
             rules.refusals.push((format!("{what} {address}"), play::reply(&words[3..].join(" "))));
         }
+        ["auth", ref terms @ ..] => {
+            let (required, without_tls) = (terms.contains(&"required"), terms.contains(&"without_tls"));
+            rules.profile.auth = Some(Terms { required, without_tls });
+        }
+        ["channel", "tls", ref given @ ..] => {
+            let exporter = given.contains(&"exporter").then_some(*b"0123456789abcdef0123456789abcdef");
+            let certificate = given.iter().find(|word| **word != "exporter").map(|name| (*name).into());
+            rules.channel = Channel::Tls { exporter, certificate };
+        }
+        ["user", name, password] => rules.users.push((name.to_string(), password.to_string())),
         ["profile", field, number] => {
             set_profile(&mut rules.profile, field, number.parse().expect("a number"))
         }
@@ -262,6 +276,7 @@ fn set_profile(profile: &mut Profile, field: &str, number: u32) {
         "errors_max" => profile.errors_max = number,
         "idle_commands_max" => profile.idle_commands_max = number,
         "transactions_max" => profile.transactions_max = number,
+        "login_failures_max" => profile.login_failures_max = number,
         "content_rate_min" => profile.content_rate_min = number,
         _ => panic!("no such bound: {field}"),
     }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use auth::{Channel, Terms};
 use fastrand::Rng;
 use play::{Play, Rules};
 
@@ -19,7 +20,7 @@ const LINE_BYTES_MAX: usize = 100;
 const PIECE_BYTES_MAX: usize = 700;
 
 /// What is thrown in between.
-const TOKENS: [&[u8]; 22] = [
+const TOKENS: [&[u8]; 25] = [
     b"\r\n",
     b"\n",
     b"\r",
@@ -42,12 +43,15 @@ const TOKENS: [&[u8]; 22] = [
     b"EHLO x\r\n",
     b"RCPT TO:<\"",
     b"\xc3\xa9",
+    b"AUTH PLAIN AHVzZXIAcGVuY2ls\r\n",
+    b"AUTH LOGIN\r\n",
+    b"*\r\n",
 ];
 
 #[test]
 fn broken_dialogs_are_answered_in_form_and_within_bounds() {
     let dialogs = client_sides();
-    let mut messages = 0;
+    let (mut messages, mut logins) = (0, 0);
     for seed in SEEDS {
         let mut rng = Rng::with_seed(seed);
         let bytes = broken(&dialogs, &mut rng);
@@ -68,9 +72,11 @@ fn broken_dialogs_are_answered_in_form_and_within_bounds() {
         assert_eq!(whole.stored, pieces.stored, "seed {seed}");
         assert_eq!(whole.closed, pieces.closed, "seed {seed}");
         messages += whole.stored.len();
+        logins += usize::from(whole.session.user().is_some());
     }
     // Input that never gets through would prove little.
-    assert!(messages > SEEDS.end as usize / 4, "only {messages} messages were stored");
+    assert!(messages > SEEDS.end as usize / 6, "only {messages} messages were stored");
+    assert!(logins > SEEDS.end as usize / 40, "only {logins} clients logged in");
 }
 
 #[test]
@@ -106,7 +112,9 @@ fn events_at_any_point_leave_the_session_in_order() {
 fn check_memory(play: &Play, piece_bytes: usize, seed: u64) {
     // A vector that grows has room for twice what it holds; a `Received` field is less than 1 KiB here.
     assert!(play.session.held() <= 2 * (MESSAGE_BYTES_MAX + piece_bytes + 1024), "seed {seed}");
-    assert!(play.session.input_held() <= 2 * (LINE_BYTES_MAX + piece_bytes), "seed {seed}");
+    // An attempt to log in has longer lines.
+    let line_bytes_max = if play.rules.profile.auth.is_some() { 12_290 } else { LINE_BYTES_MAX };
+    assert!(play.session.input_held() <= 2 * (line_bytes_max + piece_bytes), "seed {seed}");
 }
 
 fn check_form(play: &Play, seed: u64) {
@@ -132,6 +140,12 @@ fn rules(rng: &mut Rng) -> Rules {
     rules.profile.errors_max = rng.u32(0..30);
     rules.profile.idle_commands_max = rng.u32(3..60);
     rules.profile.transactions_max = rng.u32(1..20);
+    rules.profile.auth = rng.bool().then(|| Terms { required: rng.u32(0..9) == 0, without_tls: rng.bool() });
+    if rng.bool() {
+        rules.channel = Channel::Tls { exporter: None, certificate: None };
+    }
+    rules.profile.login_failures_max = rng.u32(0..5);
+    rules.users.push(("user".to_string(), "pencil".to_string()));
     let refused = ["store", "data", "sender a@b", "recipient b@example.com"].get(rng.usize(0..20));
     if let Some(what) = refused {
         let reply =

@@ -62,7 +62,7 @@ fn config() -> Config {
     let relay_from = vec!["0.0.0.0/0".parse().expect("a network")];
     Config {
         spool: Spool { path: "/spool".into(), segment_bytes: 4 << 20, ..Spool::default() },
-        listen: vec![Listen { address: address(), relay_from, relay_to: Vec::new() }],
+        listen: vec![Listen { address: address(), relay_from, relay_to: Vec::new(), auth: None }],
         retry: Retry { intervals: vec![RETRY], jitter_percent: 0, ..Retry::default() },
         delivery: Delivery { connections_max: CONNECTIONS, idle_timeout: TTL, ..Delivery::default() },
         ..Config::default()

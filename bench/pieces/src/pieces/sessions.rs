@@ -78,6 +78,9 @@ impl Server {
     fn run(&mut self) {
         loop {
             match self.session.step(NOW, &mut self.out) {
+                receive::Step::Login(ticket) => {
+                    ticket.answer(&mut self.session, auth::Answer::Denied, &mut self.out)
+                }
                 receive::Step::NeedBytes => return self.out.clear(),
                 receive::Step::Ask(ticket) => ticket.answer(&mut self.session, Ok(()), &mut self.out),
                 receive::Step::Begin(ticket) => {

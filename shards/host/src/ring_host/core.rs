@@ -1,7 +1,7 @@
 //! All that is under way on one shard, and the turn that moves it: hand over, take completions, wake.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
@@ -71,6 +71,9 @@ pub(super) struct Shared {
     pub(super) bell: RingBell,
     /// Whether the bell was heard and nobody has been told.
     pub(super) rung: Cell<bool>,
+    /// Who waits for answers of worker threads, which ring the bell.
+    pub(super) answers: RefCell<BTreeMap<u64, Waker>>,
+    answers_begun: Cell<u64>,
     /// What the clocks said when they were first asked since the pump last ran. Reading one costs as much as parsing a
     /// command, and a message asks dozens of times.
     now: Cell<Option<Time>>,
@@ -120,6 +123,8 @@ impl Shared {
             memory,
             bell,
             rung: Cell::new(false),
+            answers: RefCell::default(),
+            answers_begun: Cell::new(0),
             now: Cell::new(None),
             wall: Cell::new(None),
             polls: Cell::new(0),
@@ -207,12 +212,31 @@ impl Shared {
         }
         self.rung.set(true);
         let waiter = self.core().bell_waiter.take();
-        waiter.map(Waker::wake).is_some()
+        let wakes_inbox = waiter.map(Waker::wake).is_some();
+        self.wake_answers() || wakes_inbox
+    }
+
+    /// Lets all who wait for a worker thread look for their answer; true when there was one.
+    fn wake_answers(&self) -> bool {
+        let answers = std::mem::take(&mut *self.answers.borrow_mut());
+        let wakes = !answers.is_empty();
+        answers.into_values().for_each(Waker::wake);
+        wakes
+    }
+
+    /// A number for one who waits for a worker thread.
+    pub(super) fn next_answer(&self) -> u64 {
+        self.answers_begun.set(self.answers_begun.get() + 1);
+        self.answers_begun.get()
     }
 
     /// Whether the bell has rung since this was asked last.
     pub(super) fn take_rung(&self) -> bool {
-        self.bell.hear() | self.rung.take()
+        let heard = self.bell.hear();
+        if heard {
+            self.wake_answers();
+        }
+        heard | self.rung.take()
     }
 
     /// Tells whoever waits in [`Shared::failure`] that the ring is of no use any more.

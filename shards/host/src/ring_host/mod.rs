@@ -4,6 +4,7 @@
 //! * `core` is what is under way and the turn that moves it; `pump` is the task that turns it.
 //! * `stream`, `listener` and `operation` are what the ring works on, each in a slot that keeps descriptors and
 //!   memory until the kernel's last completion; `conn` and `file` are what tasks hold, and may drop at any moment.
+//! * `workers` are threads for what takes long.
 //! * `pool` lends receive buffers; `timers`, `slots` and `token` are plain data.
 //! * Invariant: nothing that a shard waits for hangs on glommio's reactor.
 //! * Invariant: no error of the ring panics; the last one ends the shard with that error.
@@ -25,6 +26,7 @@ mod stream;
 mod task;
 mod timers;
 mod token;
+mod workers;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -46,7 +48,7 @@ use self::core::{Due, Shared, now};
 use self::pool::Memory;
 use self::resolver::Resolver;
 use self::timers::TimerId;
-use crate::{AddressAnswer, DnsError, Host, MxAnswer};
+use crate::{AddressAnswer, DnsError, Host, MxAnswer, WorkError};
 
 pub use self::bell::RingBell;
 pub use self::conn::RingConn;
@@ -56,6 +58,7 @@ pub use self::probe::{Finding, probe};
 pub use self::resolver::DnsServers;
 pub use self::stats::HostStats;
 pub use self::stream::RingChunk;
+pub use self::workers::Workers;
 
 /// Memory that glommio pins for each of its three rings, in bytes; nothing of ours uses it.
 const EXECUTOR_IO_BYTES: usize = 64 << 10;
@@ -81,6 +84,8 @@ pub struct Options {
     pub dns: DnsServers,
     /// The bell by which others wake this shard; one of its own when absent.
     pub bell: Option<RingBell>,
+    /// Threads for long work; without any, all such work is refused.
+    pub workers: Option<Workers>,
 }
 
 impl Default for Options {
@@ -92,6 +97,7 @@ impl Default for Options {
             buffer_bytes: 8 << 10,
             dns: DnsServers::System,
             bell: None,
+            workers: None,
         }
     }
 }
@@ -139,7 +145,7 @@ fn prepare(options: Options) -> io::Result<(LocalExecutor, RingHost)> {
         .map_err(io::Error::from)?;
     let resolver = Rc::new(Resolver::new(&shared, &options.dns));
     let random = Rc::new(Cell::new(RandomState::new().hash_one(now().0)));
-    Ok((executor, RingHost { shared, resolver, random }))
+    Ok((executor, RingHost { shared, resolver, random, workers: options.workers }))
 }
 
 fn run<F, Fut>(executor: &LocalExecutor, host: RingHost, shard_main: F) -> io::Result<()>
@@ -178,6 +184,7 @@ pub struct RingHost {
     shared: Rc<Shared>,
     resolver: Rc<Resolver>,
     random: Rc<Cell<u64>>,
+    workers: Option<Workers>,
 }
 
 impl RingHost {
@@ -268,6 +275,15 @@ impl Host for RingHost {
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         file::sync_dir(&self.shared, path).await
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        deadline: Time,
+    ) -> Result<T, WorkError> {
+        let workers = self.workers.as_ref().ok_or(WorkError::Busy)?;
+        workers::work(self.shared.clone(), workers, work, deadline).await
     }
 
     fn bell(&self) -> RingBell {

@@ -64,7 +64,8 @@ fn lines_that_are_no_command() {
         ("ETRN x", CommandError::NotImplemented),
         ("TURN", CommandError::NotImplemented),
         ("STARTTLS", CommandError::NotImplemented),
-        ("AUTH PLAIN", CommandError::NotImplemented),
+        ("AUTH", CommandError::Argument),
+        ("AUTH PLAIN AA== BB==", CommandError::Argument),
         ("BDAT 5 LAST", CommandError::NotImplemented),
         ("RCPTTO:<a@b>", CommandError::Unknown),
         ("DATA\nQUIT", CommandError::Bytes),
@@ -79,7 +80,7 @@ fn lines_that_are_no_command() {
 
 #[test]
 fn parameters_of_mail() {
-    let plain = Mail { path: "a@b", size: None, body: BodyType::SevenBit, utf8: false };
+    let plain = Mail { path: "a@b", size: None, body: BodyType::SevenBit, utf8: false, auth: false };
     for (line, mail) in [
         ("MAIL FROM:<a@b>", plain),
         ("mail from: <a@b> ", plain),
@@ -105,7 +106,12 @@ fn parameters_of_mail() {
         ("BODY=BINARYMIME", CommandError::Parameter),
         ("SMTPUTF8=1", CommandError::Argument),
         ("SMTPUTF8 SMTPUTF8", CommandError::Argument),
-        ("AUTH=<>", CommandError::Parameter),
+        ("AUTH", CommandError::Argument),
+        ("AUTH=", CommandError::Argument),
+        ("AUTH=a=b", CommandError::Argument),
+        ("AUTH=a+2", CommandError::Argument),
+        ("AUTH=a+2d", CommandError::Argument),
+        ("AUTH=<> AUTH=<>", CommandError::Argument),
         ("=", CommandError::Parameter),
     ] {
         assert_eq!(mail_of(&format!("MAIL FROM:<a@b> {parameters}")), Err(error), "{parameters}");

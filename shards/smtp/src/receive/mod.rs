@@ -15,7 +15,7 @@ mod transaction;
 
 pub use profile::Profile;
 pub use session::Session;
-pub use ticket::{AskTicket, BeginTicket, StoreTicket};
+pub use ticket::{AskTicket, BeginTicket, LoginTicket, StoreTicket};
 
 use alloc::vec::Vec;
 
@@ -29,6 +29,8 @@ pub enum Step {
     NeedBytes,
     /// May this sender, or this recipient? [`Session::question`] says which.
     Ask(AskTicket),
+    /// Is the client who it says it is? [`Session::login_question`] says what is asked.
+    Login(LoginTicket),
     /// A message is about to come: give it an identity, or refuse it.
     Begin(BeginTicket),
     /// Make the message durable. Only then may the ticket be answered `Ok`.
@@ -52,6 +54,8 @@ pub enum CloseReason {
     TooManyIdleCommands,
     /// More than [`Profile::transactions_max`] transactions.
     TooManyTransactions,
+    /// More than [`Profile::login_failures_max`] failed attempts to log in.
+    TooManyFailedLogins,
     /// [`Session::stop`] was called.
     Stopped,
     /// A question was answered with a 421 reply.

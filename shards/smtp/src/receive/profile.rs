@@ -3,6 +3,8 @@
 use alloc::string::String;
 use core::time::Duration;
 
+use auth::Terms;
+
 /// Settings that sessions share.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -25,6 +27,10 @@ pub struct Profile {
     pub idle_commands_max: u32,
     /// Most transactions of a connection (10,000). Beyond: 421 4.7.0, and the end.
     pub transactions_max: u32,
+    /// On which terms clients log in; `None` when they cannot.
+    pub auth: Option<Terms>,
+    /// Most failed attempts to log in (3). In place of one more refusal: 421 4.7.0, and the end.
+    pub login_failures_max: u32,
     /// How long a command line may take, from the last reply to its end (300 s; RFC 5321 section 4.5.3.2.7).
     pub command_timeout: Duration,
     /// How long content may take to go on (180 s; RFC 5321 section 4.5.3.2.5 is the sender's side of it).
@@ -46,6 +52,8 @@ impl Profile {
             errors_max: 20,
             idle_commands_max: 2000,
             transactions_max: 10_000,
+            auth: None,
+            login_failures_max: 3,
             command_timeout: Duration::from_secs(300),
             data_timeout: Duration::from_secs(180),
             content_rate_min: 1024,

@@ -1,6 +1,7 @@
 //! The state of one connection that receives mail.
 
 mod commands;
+mod login;
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -9,9 +10,11 @@ use alloc::vec::Vec;
 use core::mem;
 use core::net::IpAddr;
 
+use auth::{Channel, Exchange};
 use mail::trace::{self, Received};
 use mail::{Address, Class, MessageId, Reply, Time, WallTime};
 
+use self::login::Login;
 use super::content::Content;
 use super::input::Input;
 use super::transaction::Transaction;
@@ -24,6 +27,8 @@ pub struct Session {
     client: IpAddr,
     input: Input,
     hello: Option<Hello>,
+    channel: Channel,
+    login: Login,
     state: State,
     service: Service,
     /// [`Time::FAR`] while nothing is waited for that the client has to do.
@@ -43,6 +48,7 @@ pub struct Session {
 ///                                         RCPT▼  │
 ///                                      RecipientAsked?
 /// ```
+/// AUTH leads from `Idle` to `LoginAsked?` and `Responding` in turns, and back.
 /// RSET, EHLO, HELO and whatever refuses a message lead to `Idle`; `Closed` can be reached from everywhere.
 #[derive(Debug)]
 enum State {
@@ -50,6 +56,10 @@ enum State {
     Start,
     /// No transaction.
     Idle,
+    /// An attempt to log in: the client's response is to come.
+    Responding(Box<Exchange>),
+    /// Something about it is in question.
+    LoginAsked(Box<Exchange>),
     /// The sender of this transaction is in question.
     SenderAsked(Transaction),
     /// The sender is known, and recipients may come.
@@ -93,6 +103,8 @@ impl Session {
             client,
             input: Input::default(),
             hello: None,
+            channel: Channel::Plain,
+            login: Login::default(),
             state: State::Start,
             service: Service::Open,
             errors: 0,
@@ -131,7 +143,7 @@ impl Session {
         match step {
             Step::Close(_) => input.clear(),
             Step::NeedBytes => input.settle(),
-            Step::Ask(_) | Step::Begin(_) | Step::Store(..) => {}
+            Step::Ask(_) | Step::Login(_) | Step::Begin(_) | Step::Store(..) => {}
         }
         self.input = input;
         step
@@ -222,7 +234,7 @@ impl Session {
     fn advance(&mut self, input: &mut Input, now: Time, out: &mut Vec<u8>) -> Step {
         loop {
             let step = match &mut self.state {
-                State::Start | State::Idle if self.service == Service::Stopping => {
+                State::Start | State::Idle | State::Responding(_) if self.service == Service::Stopping => {
                     self.hang_up(&replies::STOPPING, CloseReason::Stopped, out);
                     None
                 }
@@ -237,16 +249,24 @@ impl Session {
                     input.consume(used);
                     None
                 }
-                State::Idle | State::Open(_) => match input.line(self.profile.line_bytes_max) {
+                State::Idle | State::Open(_) => match input.line(self.line_bytes_max(input)) {
                     Some(line) => {
                         self.deadline = Time::FAR;
                         self.obey(line, out)
                     }
                     None => Some(self.wait(input, now)),
                 },
+                State::Responding(_) => match input.line(login::LINE_BYTES_MAX) {
+                    Some(line) => {
+                        self.deadline = Time::FAR;
+                        self.respond(line, out)
+                    }
+                    None => Some(self.wait(input, now)),
+                },
                 State::Content(_) => Some(self.wait(input, now)),
                 State::Closed(reason) => Some(Step::Close(*reason)),
-                State::SenderAsked(_)
+                State::LoginAsked(_)
+                | State::SenderAsked(_)
                 | State::RecipientAsked(..)
                 | State::Beginning(_)
                 | State::Storing(_) => unreachable!("a step that gives out a ticket ends the loop"),
@@ -339,17 +359,25 @@ impl Session {
     }
 
     fn trace(&self, transaction: &Transaction, id: MessageId, at: WallTime) -> String {
-        let protocol = match self.hello.as_ref().map(|hello| hello.protocol) {
-            _ if transaction.utf8 => "UTF8SMTP",
-            Some(Protocol::Esmtp) => "ESMTP",
-            Some(Protocol::Smtp) | None => "SMTP",
-        };
+        let protocol = self.protocol(transaction.utf8);
         let recipient = match transaction.recipients.list() {
             [recipient] => Some(recipient),
             _ => None,
         };
         let (helo, hostname) = (self.helo().unwrap_or_default(), &*self.profile.hostname);
         trace::received(&Received { helo, client: self.client, hostname, protocol, id, recipient, at })
+    }
+
+    /// The keyword of RFC 3848 and RFC 6531 section 4.3.
+    fn protocol(&self, utf8: bool) -> &'static str {
+        let by_security = match self.hello.as_ref().map(|hello| hello.protocol) {
+            _ if utf8 => [["UTF8SMTPSA", "UTF8SMTPS"], ["UTF8SMTPA", "UTF8SMTP"]],
+            Some(Protocol::Esmtp) => [["ESMTPSA", "ESMTPS"], ["ESMTPA", "ESMTP"]],
+            // Only extended SMTP has names for the others.
+            Some(Protocol::Smtp) | None => [["SMTP"; 2]; 2],
+        };
+        let by_login = by_security[usize::from(self.channel == Channel::Plain)];
+        by_login[usize::from(self.login.user().is_none())]
     }
 
     fn refuse(&mut self, reply: &Reply, out: &mut Vec<u8>) {
@@ -402,7 +430,11 @@ impl Session {
     fn assert_no_ticket(&self) {
         let is_out = matches!(
             self.state,
-            State::SenderAsked(_) | State::RecipientAsked(..) | State::Beginning(_) | State::Storing(_)
+            State::LoginAsked(_)
+                | State::SenderAsked(_)
+                | State::RecipientAsked(..)
+                | State::Beginning(_)
+                | State::Storing(_)
         );
         assert!(!is_out, "a ticket is out: {:?}", self.state);
     }
@@ -415,7 +447,13 @@ impl State {
             | State::Open(transaction)
             | State::RecipientAsked(transaction, _)
             | State::Beginning(transaction) => Some(transaction),
-            State::Start | State::Idle | State::Content(_) | State::Storing(_) | State::Closed(_) => None,
+            State::Start
+            | State::Idle
+            | State::Responding(_)
+            | State::LoginAsked(_)
+            | State::Content(_)
+            | State::Storing(_)
+            | State::Closed(_) => None,
         }
     }
 }

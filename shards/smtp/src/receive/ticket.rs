@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use auth::Answer;
 use mail::{MessageId, Reply, WallTime};
 
 use super::Session;
@@ -21,6 +22,11 @@ pub struct BeginTicket(pub(super) ());
 #[derive(Debug)]
 #[must_use = "the session stands still until the ticket is answered"]
 pub struct StoreTicket(pub(super) ());
+
+/// Is the client who it says it is? To be answered before the next [`Session::step`].
+#[derive(Debug)]
+#[must_use = "the session stands still until the ticket is answered"]
+pub struct LoginTicket(pub(super) ());
 
 // Refusals are 4yz or 5yz; a 421 closes the connection. Any other code is a bug of the caller's, as is a ticket
 // that another session handed out: both panic.
@@ -49,5 +55,12 @@ impl StoreTicket {
     /// 250 with the identity once the message is durable, or the refusal. Either way the transaction is over.
     pub fn answer(self, session: &mut Session, answer: Result<(), Reply>, out: &mut Vec<u8>) {
         session.stored(answer, out);
+    }
+}
+
+impl LoginTicket {
+    /// What [`Session::login_question`] asks. Panics when credentials are given that were not asked for.
+    pub fn answer(self, session: &mut Session, answer: Answer, out: &mut Vec<u8>) {
+        session.login_answered(answer, out);
     }
 }

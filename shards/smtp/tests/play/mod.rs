@@ -2,10 +2,14 @@
 
 #![allow(dead_code, reason = "each test uses its own part")]
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use auth::{Answer, Channel, Credentials, ScramVerifier, User};
 use mail::{Address, Enhanced, MessageId, Reply, Time, WallTime};
 use smtp::receive::{CloseReason, Incoming, Profile, Question, Session, Step};
 
@@ -21,11 +25,43 @@ pub struct Rules {
     pub relay: Vec<String>,
     /// What is refused, and how: `sender ADDRESS`, `recipient ADDRESS`, `data`, `store`.
     pub refusals: Vec<(String, Reply)>,
+    pub channel: Channel,
+    /// Names and passwords.
+    pub users: Vec<(String, String)>,
 }
 
 impl Rules {
     pub fn new() -> Rules {
-        Rules { profile: Profile::new("mx.example"), relay: vec![], refusals: vec![] }
+        Rules {
+            profile: Profile::new("mx.example"),
+            relay: vec![],
+            refusals: vec![],
+            channel: Channel::Plain,
+            users: vec![],
+        }
+    }
+
+    /// As the exchange of RFC 7677 section 3 has it.
+    fn answer(&self, question: auth::Question<'_>) -> Answer {
+        let known = |name: &str| self.users.iter().find(|(user, _)| user == name);
+        let granted = |(name, password): &(String, String)| Answer::Granted(user(name, password));
+        match question {
+            auth::Question::Password { user: "away", .. } => Answer::Unavailable,
+            auth::Question::Password { user, password } => match known(user) {
+                Some(known) if known.1.as_bytes() == password.bytes() => granted(known),
+                _ => Answer::Denied,
+            },
+            auth::Question::Credentials { user: name } => Answer::Credentials(Credentials {
+                verifier: known(name)
+                    .map_or_else(|| user("", "nobody has this"), |known| user(name, &known.1))
+                    .scram
+                    .clone()
+                    .expect("made with one"),
+                nonce: "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0".to_string(),
+            }),
+            auth::Question::Proven { user } => known(user).map_or(Answer::Denied, granted),
+            auth::Question::Disproven { .. } => Answer::Denied,
+        }
     }
 
     fn refusal(&self, what: &str) -> Result<(), Reply> {
@@ -49,6 +85,31 @@ impl Rules {
             }
         }
     }
+}
+
+fn verifier(password: &str) -> ScramVerifier {
+    // The salt of RFC 7677.
+    let salt = b"[m\x99h\x9d\x125\x8e\xec\xa0K\x14\x126\xfa\x81".to_vec();
+    ScramVerifier::new(
+        &auth::password(password).expect("a password"),
+        salt,
+        4096.try_into().expect("above 0"),
+    )
+}
+
+/// Made once each, since that is a lot of work.
+fn user(name: &str, password: &str) -> Arc<User> {
+    thread_local!(static USERS: RefCell<BTreeMap<(String, String), Arc<User>>> = RefCell::default());
+    let key = (name.to_string(), password.to_string());
+    USERS.with(|users| {
+        users.borrow_mut().entry(key).or_insert_with(|| Arc::new(new_user(name, password))).clone()
+    })
+}
+
+fn new_user(name: &str, password: &str) -> User {
+    let scram = Some(verifier(password));
+    let (senders, tenant, messages, recipients) = (vec![], None, None, None);
+    User { name: name.into(), password: None, scram, senders, tenant, messages, recipients, disabled: false }
 }
 
 /// Reads `550 5.7.1 text`.
@@ -76,7 +137,8 @@ impl Play {
     /// A session that has said its greeting.
     pub fn new(rules: &Rc<Rules>) -> Play {
         let now = Time(1_000_000_000);
-        let session = Session::new(Rc::new(rules.profile.clone()), CLIENT, now);
+        let mut session = Session::new(Rc::new(rules.profile.clone()), CLIENT, now);
+        session.set_channel(rules.channel.clone());
         let mut play = Play { session, rules: rules.clone(), now, out: vec![], stored: vec![], closed: None };
         play.run();
         play
@@ -130,6 +192,10 @@ impl Play {
                 }
                 Step::Ask(ticket) => {
                     let answer = self.rules.judge(self.session.question().expect("a question"));
+                    ticket.answer(&mut self.session, answer, &mut self.out);
+                }
+                Step::Login(ticket) => {
+                    let answer = self.rules.answer(self.session.login_question().expect("a question"));
                     ticket.answer(&mut self.session, answer, &mut self.out);
                 }
                 Step::Begin(ticket) => {

@@ -6,7 +6,7 @@ pub(crate) use disk::Disk;
 
 use bytes::Bytes;
 use disk::DiskFile;
-use host::{AddressAnswer, Bell, Conn, DnsError, Host, Listener, MxAnswer, Planted};
+use host::{AddressAnswer, Bell, Conn, DnsError, Host, Listener, MxAnswer, Planted, WorkError};
 use mail::{Time, WallTime};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -214,6 +214,14 @@ impl Host for TestHost {
 
     async fn lookup_addresses(&self, _name: &str) -> Result<AddressAnswer, DnsError> {
         Err(DnsError::NoSuchDomain(Time(0)))
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        _: Time,
+    ) -> Result<T, WorkError> {
+        Ok(work())
     }
 
     fn bell(&self) -> NoBell {

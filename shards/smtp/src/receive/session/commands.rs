@@ -13,7 +13,7 @@ use crate::receive::transaction::{Recipients, Transaction, recipient, sender};
 use crate::receive::{AskTicket, BeginTicket, CloseReason, Step, replies};
 
 /// How a command is answered.
-enum Answer {
+pub(super) enum Answer {
     /// The driver has to be asked first.
     Ask(Step),
     /// With success, though it brought no message forward.
@@ -62,6 +62,7 @@ impl Session {
         match command {
             Command::Mail(mail) => self.mail(&mail),
             Command::Rcpt(path) => self.rcpt(path),
+            Command::Auth { mechanism, initial } => self.log_in(mechanism, initial, out),
             Command::Data => self.data(),
             Command::Ehlo(name) => self.greet(name, Protocol::Esmtp, out),
             Command::Helo(name) => self.greet(name, Protocol::Smtp, out),
@@ -71,6 +72,7 @@ impl Session {
                 Answer::Idle(replies::OK)
             }
             Command::Noop => Answer::Idle(replies::OK),
+            Command::Vrfy if self.must_log_in() => Answer::Refused(&replies::LOGIN_REQUIRED),
             Command::Vrfy => Answer::Idle(replies::NOT_VERIFIED),
             Command::Help => Answer::Idle(replies::COMMANDS),
             Command::Quit => {
@@ -87,9 +89,11 @@ impl Session {
         self.hello = Some(Hello { name: name.into(), protocol });
         if self.count_idle(out) {
             let profile = &*self.profile;
+            let mechanisms = profile.auth.map_or_else(Vec::new, |terms| terms.offered(&self.channel));
+            let (hostname, bytes_max) = (&profile.hostname, profile.message_bytes_max);
             match protocol {
-                Protocol::Smtp => replies::hello(&profile.hostname, out),
-                Protocol::Esmtp => extension::announce(&profile.hostname, profile.message_bytes_max, out),
+                Protocol::Smtp => replies::hello(hostname, out),
+                Protocol::Esmtp => extension::announce(hostname, bytes_max, &mechanisms, out),
             }
         }
         Answer::Said
@@ -101,6 +105,13 @@ impl Session {
         }
         if matches!(self.state, State::Open(_)) {
             return Answer::Misplaced(&replies::MAIL_TWICE);
+        }
+        if self.must_log_in() {
+            return Answer::Refused(&replies::LOGIN_REQUIRED);
+        }
+        // RFC 4954 section 5: whoever announces AUTH knows the parameter.
+        if mail.auth && self.profile.auth.is_none() {
+            return Answer::Refused(&replies::BAD_PARAMETER);
         }
         // RFC 1870 section 6.1: known to be too large before any of it is sent.
         if mail.size.is_some_and(|size| size > self.profile.message_bytes_max) {
