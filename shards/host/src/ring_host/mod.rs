@@ -19,6 +19,7 @@ mod probe;
 mod pump;
 mod resolver;
 mod ring;
+mod room;
 mod slots;
 mod stats;
 mod stream;
@@ -46,7 +47,7 @@ use self::core::{Due, Shared, now};
 use self::pool::Memory;
 use self::resolver::Resolver;
 use self::timers::TimerId;
-use crate::{AddressAnswer, DnsError, Host, MxAnswer};
+use crate::{AddressAnswer, DnsError, Host, MxAnswer, Room};
 
 pub use self::bell::RingBell;
 pub use self::conn::RingConn;
@@ -139,7 +140,7 @@ fn prepare(options: Options) -> io::Result<(LocalExecutor, RingHost)> {
         .map_err(io::Error::from)?;
     let resolver = Rc::new(Resolver::new(&shared, &options.dns));
     let random = Rc::new(Cell::new(RandomState::new().hash_one(now().0)));
-    Ok((executor, RingHost { shared, resolver, random }))
+    Ok((executor, RingHost { shared, resolver, random, rooms: Rc::default() }))
 }
 
 fn run<F, Fut>(executor: &LocalExecutor, host: RingHost, shard_main: F) -> io::Result<()>
@@ -178,6 +179,7 @@ pub struct RingHost {
     shared: Rc<Shared>,
     resolver: Rc<Resolver>,
     random: Rc<Cell<u64>>,
+    rooms: Rc<room::Rooms>,
 }
 
 impl RingHost {
@@ -268,6 +270,10 @@ impl Host for RingHost {
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         file::sync_dir(&self.shared, path).await
+    }
+
+    fn room(&self, directory: &Path) -> Option<Room> {
+        self.rooms.of(directory)
     }
 
     fn bell(&self) -> RingBell {
