@@ -7,7 +7,7 @@ use crate::file::SimFile;
 use crate::listener::SimListener;
 use crate::network::Network;
 use crate::world::{Core, Life};
-use host::{AddressAnswer, DnsError, Host, MxAnswer, Planted};
+use host::{AddressAnswer, DnsError, Host, MxAnswer, Planted, Room};
 use mail::{Time, WallTime};
 use std::future::Future;
 use std::io;
@@ -131,6 +131,10 @@ impl Host for SimHost {
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.core.sync_dir(&self.disk(), path).await
+    }
+
+    fn room(&self, directory: &Path) -> Option<Room> {
+        Some(self.disk().room(directory))
     }
 
     fn bell(&self) -> SimBell {

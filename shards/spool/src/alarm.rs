@@ -130,10 +130,10 @@ impl Alarms {
     }
 
     /// Raises or quiets what lasts. Counted once however often it is seen.
-    pub fn hold(&self, cause: Cause, holds: bool, now: Time, wall: WallTime, what: &dyn Display) {
+    pub fn hold(&self, cause: Cause, holds: bool, now: Time, wall: WallTime, what: impl FnOnce() -> String) {
         let is_held = self.raised.borrow().get(&cause).is_some_and(|known| known.quiet_since.is_none());
         match (holds, is_held) {
-            (true, false) => self.raise(cause, now, wall, what),
+            (true, false) => self.raise(cause, now, wall, &what()),
             (false, true) => self.quiet(cause, now),
             _ => {}
         }
@@ -198,7 +198,7 @@ mod tests {
     fn what_lasts_counts_once() {
         let alarms = Alarms::new(0);
         for second in 0..100 {
-            alarms.hold(Cause::Space, second < 50, at(second), WallTime(0), &"little is free");
+            alarms.hold(Cause::Space, second < 50, at(second), WallTime(0), || "little is free".into());
             alarms.tick(at(second));
             assert_eq!(alarms.list().iter().map(|alarm| alarm.times).sum::<u64>(), u64::from(second < 60));
         }

@@ -92,7 +92,14 @@ impl<H: Host> Inner<H> {
             let wanted = match files.next {
                 Next::Wanted => true,
                 Next::Ready(_) => false,
-                Next::Missing { retry, .. } => !files.spares.is_empty() || self.host.now() >= retry,
+                Next::Missing { retry, .. } => {
+                    let is_due = self.host.now() >= retry;
+                    if !is_due {
+                        // What rang may have been set for something earlier, and have taken the place of this retry.
+                        self.reclaim.ring_at(&self.host, retry);
+                    }
+                    is_due || !files.spares.is_empty()
+                }
             };
             if !wanted {
                 return;
