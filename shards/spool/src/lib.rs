@@ -33,7 +33,8 @@
 //! | 8 | message identity, or sequence of the group | | outcome | 8, 4, 2, 2 | wall clock; segment of the message; recipients; zero |
 //! |   |                                           | |         | .. | per recipient: 2 index, 1 state (1 waiting, 2 delivered, 3 failed, 4 expired, 5 removed); if waiting 2 attempts, 8 next |
 //!
-//! Key, number and offset make bytes of an earlier use of the file, and content that imitates a record, invalid.
+//! A group without records tests a disk that has failed. Key, number and offset make bytes of an earlier use of the
+//! file, and content that imitates a record, invalid.
 #![deny(clippy::unwrap_used)]
 #![forbid(unsafe_code)]
 
