@@ -128,6 +128,6 @@ mod tests {
         );
         let alarm = &read["shards"][1]["alarms"][0];
         assert_eq!((&alarm["cause"], &alarm["times"]), (&"write".into(), &7.into()));
-        assert_eq!((&alarm["since"], &alarm["what"]), (&"2026-11-25T01:16:00Z".into(), &"EIO".into()));
+        assert_eq!((&alarm["since"], &alarm["what"]), (&"2026-11-25T00:36:00Z".into(), &"EIO".into()));
     }
 }
