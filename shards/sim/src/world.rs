@@ -35,6 +35,8 @@ pub struct Options {
     pub dns: DnsFaults,
     /// Faults planted in the program under test.
     pub planted: Vec<Planted>,
+    /// A panic ends only its task, as in the real host, instead of the world.
+    pub contains_panics: bool,
     /// Polls after which the world gives up.
     pub polls_max: u64,
     /// Virtual time after which the world gives up.
@@ -50,6 +52,7 @@ impl Options {
             disk: DiskFaults::NONE,
             dns: DnsFaults::NONE,
             planted: Vec::new(),
+            contains_panics: false,
             polls_max: 20_000_000,
             time_max: Duration::from_secs(60 * 24 * 3600),
         }
@@ -111,6 +114,7 @@ pub(crate) struct Core {
     disk_faults: DiskFaults,
     wall_jump_micros: Cell<i64>,
     crash_due: Cell<Option<(MachineId, Crash, u64)>>,
+    contains_panics: bool,
     bounds: (u64, Time),
 }
 
@@ -151,7 +155,9 @@ impl Core {
     fn step(&self) -> Result<(), Failure> {
         self.timers.fire();
         match self.executor.poll_one(&self.streams.scheduling, &self.timers) {
-            Some(polled) => self.count_down(polled?),
+            Some(Ok(machine)) => self.count_down(machine),
+            Some(Err(Failure::Panic { machine, .. })) if self.contains_panics && machine != OUTSIDE => {}
+            Some(Err(failure)) => return Err(failure),
             None => {
                 let at = self.timers.jump().ok_or(Failure::Deadlock)?;
                 self.executor.note(Event::Jump, at.0, 0);
@@ -291,6 +297,7 @@ impl World {
             disk_faults: options.disk,
             wall_jump_micros: Cell::new(0),
             crash_due: Cell::new(None),
+            contains_panics: options.contains_panics,
             bounds: (options.polls_max, Time(0) + options.time_max),
         });
         let outside = core.add_machine();

@@ -2,7 +2,7 @@
 //! shards go on, and the one that failed comes back by itself.
 
 use crossbeam_queue::ArrayQueue;
-use host::{Conn, Host};
+use host::{Conn, Host, Planted};
 use mail::Time;
 use shard::Links;
 use shard::config::{Config, Listen, Reception, Retry, Spool};
@@ -14,6 +14,7 @@ use sim::{
     Span, Submission, World, oracle, run,
 };
 use spool::Cause;
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
@@ -375,4 +376,25 @@ fn a_message_that_cannot_be_read_is_one_alarm_and_is_given_up_with_its_segment_k
         let failed = snapshot.counters.iter().find(|counter| counter.0 == "reads_failed");
         assert!(failed.is_some_and(|counter| counter.2 < 40 * ALL as u64), "no hot loop: {failed:?}");
     });
+}
+
+#[test]
+fn a_shard_whose_committer_panics_ends_and_says_why() {
+    let options = Options { contains_panics: true, ..Options::calm(6_000) };
+    let report = run(options, |world| async move {
+        let machine = world.add_machine();
+        let host = world.boot(machine, 1).remove(0);
+        let links = Links::with_capacity(vec![host.bell()], 64);
+        let ended = Rc::new(RefCell::new(None));
+        let (slot, running, config) = (ended.clone(), host.clone(), Rc::new(config()));
+        host.spawn(async move { *slot.borrow_mut() = Some(shard::run(running, config, links, 0).await) });
+        world.sleep(Duration::from_secs(1)).await;
+        world.plant(vec![Planted::CommitterPanics]);
+        let message = Submission::new(1, "s@senders.example", &["a@any.example".to_owned()], BODY);
+        Client::plain(address()).run(&world, &Journal::new(), vec![Rc::new(message)]).await;
+        world.sleep(Duration::from_secs(2)).await;
+        ended.take()
+    });
+    let ended = report.result.expect("the world goes on").expect("the shard has ended");
+    assert!(ended.as_ref().is_err_and(|why| why.contains("/spool/shard-0 panicked")), "{ended:?}");
 }
