@@ -27,7 +27,7 @@ Environment:
 
 Output:
   Log records go to standard error, everything else to standard output. http://<metrics.address>/metrics is for
-  Prometheus, /health answers 200, or 503 with the reason.
+  Prometheus, /health and /ready answer 200 or 503, with JSON that says why.
 
 Exit codes:
   0  done, or stopped in order

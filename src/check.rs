@@ -29,6 +29,25 @@ fn describe(out: &mut String, settings: &Settings) -> fmt::Result {
             spool.deliveries_max, spool.spares_max
         ),
     )?;
+    row(
+        out,
+        "",
+        &format!(
+            "452 when less than {} or {} inodes, or less than {}% of either, are free",
+            bytes(spool.free_bytes_min),
+            spool.free_inodes_min,
+            spool.free_percent_min
+        ),
+    )?;
+    row(
+        out,
+        "",
+        &format!(
+            "up to {} damaged segments and {} of them kept per shard",
+            spool.damaged_max,
+            bytes(spool.damaged_bytes_max)
+        ),
+    )?;
     if spool.allow_volatile {
         row(out, "", "also on a file system that forgets at power loss")?;
     }
@@ -41,7 +60,7 @@ fn describe(out: &mut String, settings: &Settings) -> fmt::Result {
     describe_delivery(out, relay)?;
     describe_auth(out, &relay.auth)?;
     match settings.metrics {
-        Some(address) => row(out, "metrics", &format!("http://{address}/metrics and /health"))?,
+        Some(address) => row(out, "metrics", &format!("http://{address}/metrics, /health and /ready"))?,
         None => row(out, "metrics", "none")?,
     }
     let log::Settings { format, level } = settings.log;

@@ -119,7 +119,7 @@ class Mtad:
     """A relay of ours, with one route to a sink unless `extra` has others."""
     name = "mtad"
 
-    def __init__(self, directory, port, sink=None, shards="auto", extra="", delivery="", spool="spool", clients="127.0.0.0/8"):
+    def __init__(self, directory, port, sink=None, shards="auto", extra="", delivery="", spool="spool", clients="127.0.0.0/8", limits=""):
         self.directory, self.port, self.shards = directory, port, str(shards)
         self.file = os.path.join(directory, f"{spool}.toml")
         self.metrics, self.refused_starts = port + 1000, 0
@@ -128,6 +128,7 @@ class Mtad:
 hostname = "relay.example"
 [spool]
 path = "{os.path.join(directory, spool)}"
+{limits}
 [[listen]]
 address = "127.0.0.1:{port}"
 relay_from = ["{clients}"]
@@ -174,12 +175,17 @@ address = "127.0.0.1:{self.metrics}"
         self.process.kill()
         self.process.wait()
 
-    def metric(self, name):
-        """The sum of a metric over all shards."""
+    def get(self, path):
+        """What the metrics server answers: status and body."""
         with socket.create_connection(("127.0.0.1", self.metrics), 5) as conn:
-            conn.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-            text = b"".join(iter(lambda: conn.recv(65536), b"")).decode()
-        return sum(float(value) for value in re.findall(rf"^mtad_{name}(?:\{{[^}}]*\}})? ([0-9.e+]+)\r?$", text, re.M))
+            conn.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            head, body = b"".join(iter(lambda: conn.recv(65536), b"")).decode().split("\r\n\r\n", 1)
+        return int(head.split(" ", 2)[1]), body
+
+    def metric(self, name, labels=""):
+        """The sum of a metric over all shards, or over those lines whose labels begin so."""
+        _, text = self.get("/metrics")
+        return sum(float(value) for value in re.findall(rf"^mtad_{name}(?:\{{{labels}[^}}]*\}})? ([0-9.e+]+)\r?$", text, re.M))
 
 
 def route(domain, port):

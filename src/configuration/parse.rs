@@ -95,6 +95,11 @@ fn read_spool(section: Section<'_>, spool: &mut Spool) {
     section.read("segment_bytes", value::bytes, &mut spool.segment_bytes);
     section.read("spares_max", value::count, &mut spool.spares_max);
     section.read("allow_volatile_spool", value::truth, &mut spool.allow_volatile);
+    section.read("free_bytes_min", value::bytes, &mut spool.free_bytes_min);
+    section.read("free_inodes_min", value::count, &mut spool.free_inodes_min);
+    section.read("free_percent_min", value::percent, &mut spool.free_percent_min);
+    section.read("damaged_max", value::count, &mut spool.damaged_max);
+    section.read("damaged_bytes_max", value::bytes, &mut spool.damaged_bytes_max);
     section.read("deliveries_max", value::count, &mut spool.deliveries_max);
     section.end();
 }

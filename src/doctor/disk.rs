@@ -68,7 +68,15 @@ impl Place {
 /// What is needed of the spool's directory: it can be written, and keeps what was synced.
 pub fn checks(spool: &Spool) -> Vec<Check> {
     match Place::of(&spool.path) {
-        Ok(place) => vec![access(&place, &spool.path), durability(place.directory(), spool.allow_volatile)],
+        Ok(place) => {
+            let kept = durability("spool keeps mail", place.directory(), spool.allow_volatile);
+            let mut checks = vec![access(&place, &spool.path), kept];
+            checks.extend(mounted_below(place.directory()).iter().map(|directory| {
+                let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                durability(&format!("spool {name} keeps mail"), directory, spool.allow_volatile)
+            }));
+            checks
+        }
         Err(check) => vec![check],
     }
 }
@@ -99,8 +107,21 @@ fn access(place: &Place, path: &Path) -> Check {
     }
 }
 
-fn durability(directory: &Path, allow_volatile: bool) -> Check {
-    let name = "spool keeps mail";
+/// The directories of shards that are on a file system of their own.
+fn mounted_below(root: &Path) -> Vec<PathBuf> {
+    let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev()).ok();
+    let of_root = device(root);
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut below: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("shard-"))
+        .map(|entry| entry.path())
+        .filter(|path| device(path).is_some_and(|found| Some(found) != of_root))
+        .collect();
+    below.sort();
+    below
+}
+
+fn durability(name: &str, directory: &Path, allow_volatile: bool) -> Check {
     let found = match FileSystem::of(directory) {
         Ok(found) => found,
         Err(error) => {

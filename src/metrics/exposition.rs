@@ -2,6 +2,7 @@
 
 use hdrhistogram::Histogram;
 use shard::metrics::{Snapshot, Stage};
+use spool::Cause;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -73,6 +74,7 @@ pub fn write(snapshots: &[Snapshot], process: &Process) -> String {
     write_process(&mut out, process);
     write_values(&mut out, "counter", "_total", snapshots, |snapshot| &snapshot.counters);
     write_values(&mut out, "gauge", "", snapshots, |snapshot| &snapshot.gauges);
+    write_alarms(&mut out, snapshots);
     for (stage, (name, help)) in Stage::ALL.iter().enumerate() {
         // Prometheus counts in seconds, whatever we do inside.
         let name = format!("mtad_{}_seconds", name.trim_end_matches("_microseconds"));
@@ -124,6 +126,17 @@ fn write_values(
             if let Some((_, _, value)) = values(snapshot).iter().find(|(other, _, _)| other == name) {
                 line(out, &full, &format!("shard=\"{}\"", snapshot.shard), value);
             }
+        }
+    }
+}
+
+/// One line for each cause, also when there is no alarm, so that a rule in a monitor has something to resolve with.
+fn write_alarms(out: &mut String, snapshots: &[Snapshot]) {
+    declare(out, "mtad_alarms", "Logs with an alarm, by its cause.", "gauge");
+    for snapshot in snapshots {
+        for cause in Cause::ALL {
+            let count = snapshot.alarms.iter().filter(|alarm| alarm.cause == cause).count();
+            line(out, "mtad_alarms", &format!("shard=\"{}\",cause=\"{cause}\"", snapshot.shard), count);
         }
     }
 }

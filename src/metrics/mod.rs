@@ -3,6 +3,7 @@
 //! The thread asks the shards when it is asked, so that a relay that nobody watches does no work for it.
 
 mod exposition;
+mod health;
 mod listener;
 
 use axum::Router;
@@ -10,15 +11,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use health::{Report, Status};
 use listener::Bounded;
 use shard::metrics::Snapshot;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Gauges of a shard that are above 0 when it takes no more mail, and why it does not.
-const REFUSALS: [(&str, &str); 2] = [("spool_failed", "has failed"), ("spool_full", "is full")];
 
 /// Asks every shard for its snapshot and waits a bounded time; a shard that did not answer is not in the result.
 pub type Snapshots = Arc<dyn Fn() -> Vec<Snapshot> + Send + Sync>;
@@ -31,13 +30,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes `/health` answer 503 from now on, so that a balancer looks elsewhere while we finish.
+    /// Makes `/health` and `/ready` answer 503 from now on, so that a balancer looks elsewhere while we finish.
     pub fn announce_stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 }
 
-/// Serves `/metrics` and `/health` of so many `shards` at `address`. Fails when it cannot listen there.
+/// Serves `/metrics`, `/health` and `/ready` of so many `shards` at `address`. Fails when it cannot listen there.
 pub fn start(address: SocketAddr, shards: usize, snapshots: Snapshots) -> io::Result<Server> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
@@ -64,8 +63,11 @@ struct Source {
 
 async fn serve(listener: std::net::TcpListener, source: Source) -> io::Result<()> {
     let listener = Bounded::new(tokio::net::TcpListener::from_std(listener)?);
-    let routes =
-        Router::new().route("/metrics", get(metrics)).route("/health", get(health)).with_state(source);
+    let routes = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .with_state(source);
     axum::serve(listener, routes).await
 }
 
@@ -77,31 +79,25 @@ async fn metrics(State(source): State<Source>) -> Response {
 }
 
 async fn health(State(source): State<Source>) -> Response {
-    let stopping = source.stopping.load(Ordering::Relaxed);
-    let closing = [(header::CONNECTION, "close")];
-    match judge(source.shards, stopping, &(source.snapshots)()) {
-        Ok(()) => (closing, "ok\n").into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, closing, reason + "\n").into_response(),
-    }
+    let report = source.report();
+    answer(report.status == Status::Ok, &report)
 }
 
-/// Whether mail can be taken in on every shard.
-fn judge(shards: usize, stopping: bool, snapshots: &[Snapshot]) -> Result<(), String> {
-    if stopping {
-        return Err("stopping".into());
+async fn ready(State(source): State<Source>) -> Response {
+    let report = source.report();
+    answer(matches!(report.status, Status::Ok | Status::Degraded), &report)
+}
+
+fn answer(is_well: bool, report: &Report) -> Response {
+    let code = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let kind = [(header::CONTENT_TYPE, "application/json"), (header::CONNECTION, "close")];
+    (code, kind, report.text()).into_response()
+}
+
+impl Source {
+    fn report(&self) -> Report {
+        Report::new(self.shards, self.stopping.load(Ordering::Relaxed), &(self.snapshots)())
     }
-    let mut faults = Vec::new();
-    for shard in 0..shards {
-        let Some(snapshot) = snapshots.iter().find(|snapshot| snapshot.shard == shard) else {
-            faults.push(format!("shard {shard} does not answer"));
-            continue;
-        };
-        let is_set =
-            |gauge: &str| snapshot.gauges.iter().any(|(name, _, value)| *name == gauge && *value != 0);
-        let refusals = REFUSALS.iter().filter(|(gauge, _)| is_set(gauge));
-        faults.extend(refusals.map(|(_, why)| format!("the spool of shard {shard} {why}")));
-    }
-    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
 }
 
 #[cfg(test)]
@@ -113,7 +109,15 @@ mod tests {
 
     fn snapshot(shard: usize, spool_failed: u64) -> Snapshot {
         let gauges = vec![("spool_failed", "Whether the spool has failed.", spool_failed)];
-        Snapshot { shard, counters: Vec::new(), gauges, latencies: Vec::new() }
+        let takes_mail = spool_failed == 0;
+        Snapshot {
+            shard,
+            counters: Vec::new(),
+            gauges,
+            latencies: Vec::new(),
+            takes_mail,
+            alarms: Vec::new(),
+        }
     }
 
     fn server(snapshots: Vec<Snapshot>) -> Server {
@@ -131,14 +135,27 @@ mod tests {
     }
 
     #[test]
-    fn health_is_503_with_the_reason() {
+    fn health_is_503_when_anything_is_wrong_and_ready_is_200_while_mail_is_taken() {
         let good = server(vec![snapshot(0, 0), snapshot(1, 0)]);
-        assert!(ask(&good, "/health").starts_with("HTTP/1.1 200 OK\r\n"));
+        for path in ["/health", "/ready"] {
+            let answer = ask(&good, path);
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
+            assert!(answer.contains("\"status\": \"ok\""), "{answer}");
+        }
+        let half = server(vec![snapshot(0, 0), snapshot(1, 1)]);
+        assert!(ask(&half, "/health").starts_with("HTTP/1.1 503 "));
+        assert!(ask(&half, "/ready").starts_with("HTTP/1.1 200 "));
+        let bad = server(vec![snapshot(1, 1)]);
+        assert!(
+            ask(&bad, "/health").starts_with("HTTP/1.1 503 ")
+                && ask(&bad, "/ready").starts_with("HTTP/1.1 503 ")
+        );
         good.announce_stop();
-        assert!(ask(&good, "/health").ends_with("\r\n\r\nstopping\n"));
-        let bad = ask(&server(vec![snapshot(1, 1)]), "/health");
-        assert!(bad.starts_with("HTTP/1.1 503 "), "{bad}");
-        assert!(bad.ends_with("\r\n\r\nshard 0 does not answer\nthe spool of shard 1 has failed\n"), "{bad}");
+        for path in ["/health", "/ready"] {
+            let answer = ask(&good, path);
+            assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("stopping"), "{answer}");
+        }
     }
 
     #[test]

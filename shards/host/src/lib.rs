@@ -14,9 +14,11 @@ pub mod buffer;
 pub mod dns;
 #[cfg(feature = "ring")]
 pub mod ring_host;
+pub mod room;
 
 pub use buffer::AlignedBuf;
 pub use dns::{AddressAnswer, DnsError, Mx, MxAnswer};
+pub use room::Room;
 
 use bytes::Bytes;
 use mail::{Time, WallTime};
@@ -34,6 +36,8 @@ pub enum Planted {
     OutcomeLost,
     /// A delivery order is dropped when the peer's queue is full.
     OrderDropped,
+    /// The spool's committer panics when it has written a group.
+    CommitterPanics,
 }
 
 /// Why [`Host::work`] has no answer.
@@ -96,6 +100,10 @@ pub trait Host: Clone + 'static {
     async fn list_dir(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Makes renames and removals in `path` durable.
     async fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// The room on the file system of `directory` as it was a moment ago, without waiting; `None` while it is not known.
+    fn room(&self, _directory: &Path) -> Option<Room> {
+        None
+    }
 
     /// Has `work`, which may take long, done on another thread. It is skipped if it has not begun by `deadline`, and
     /// its answer is dropped if it comes later.

@@ -40,6 +40,16 @@ pub struct Spool {
     pub spares_max: usize,
     /// Start even on a file system that forgets at power loss (tmpfs).
     pub allow_volatile: bool,
+    /// Bytes, of those of the spool's file system, that are to be free; below, new mail gets 452.
+    pub free_bytes_min: u64,
+    /// Inodes, likewise.
+    pub free_inodes_min: u64,
+    /// Percent of bytes and of inodes, likewise; the larger bound counts.
+    pub free_percent_min: u8,
+    /// Damaged segments that each log keeps for the operator; beyond, the oldest is removed.
+    pub damaged_max: usize,
+    /// Their bytes, likewise.
+    pub damaged_bytes_max: u64,
     /// Deliveries that one shard keeps in its queue, 84 bytes for each message with one recipient; beyond, new mail
     /// gets 452. Transactions past DATA by then, failure reports, and what is recovered still get in.
     pub deliveries_max: usize,
@@ -182,6 +192,11 @@ impl Default for Spool {
             segment_bytes: 64 << 20,
             spares_max: 4,
             allow_volatile: false,
+            free_bytes_min: 256 << 20,
+            free_inodes_min: 1000,
+            free_percent_min: 2,
+            damaged_max: 16,
+            damaged_bytes_max: 1 << 30,
             deliveries_max: 10_000_000,
         }
     }

@@ -5,11 +5,12 @@ use crate::deliver;
 use crate::message::{Order, ShardMessage};
 use crate::metrics::Stage;
 use crate::shard::Shard;
+use crate::signal::contain;
 use crate::store::FreshMessage;
 use host::Host;
 use mail::{Envelope, WallTime};
 use queue::Due;
-use spool::Place;
+use spool::{Place, ReadError, Stored};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -94,12 +95,18 @@ impl<H: Host> Shard<H> {
     }
 }
 
+/// Reads a message. A panic counts as damage: it must not leave the delivery waiting for ever.
+pub(crate) async fn read_contained<H: Host>(shard: &Shard<H>, place: Place) -> Result<Stored, ReadError> {
+    contain(shard.reader.read(place)).await.unwrap_or(Err(ReadError::Damaged(place)))
+}
+
 async fn read<H: Host>(shard: Rc<Shard<H>>, due: Due<Place>) {
-    let stored = shard.reader.read(due.place).await;
+    let stored = read_contained(&shard, due.place).await;
     shard.reading.set(shard.reading.get() - 1);
     match stored {
         Ok(stored) => {
             shard.metrics.count.contents_read.bump();
+            shard.forget_unreadable(due.id, due.place);
             let small = stored.content.len() <= CARRIED_BYTES_MAX && shard.may_carry(stored.content.len());
             let content = small.then(|| Content::new(stored.content));
             let order = shard.order(due, Arc::new(stored.envelope), content, stored.accepted);

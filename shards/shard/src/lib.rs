@@ -7,6 +7,7 @@ pub mod config;
 mod content;
 mod deliver;
 mod dispatch;
+mod health;
 mod login;
 pub mod message;
 pub mod metrics;

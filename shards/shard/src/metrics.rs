@@ -1,6 +1,7 @@
 //! What a shard counts. Plain cells on the shard; other threads see only [`Snapshot`]s, made when they ask.
 
 use hdrhistogram::Histogram;
+use spool::Alarm;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ counters! {
     bodies_refused,
     /// Messages refused with 452 because deliveries_max was reached.
     queue_refused,
+    /// Transactions refused with 421, 451 or 452 because the shard's spool takes no mail.
+    unwell_refused,
     /// Recipients refused because the client may not relay.
     relay_refused,
     /// Clients that logged in.
@@ -175,4 +178,8 @@ pub struct Snapshot {
     pub gauges: Vec<(&'static str, &'static str, u64)>,
     /// Latencies by [`Stage`], in microseconds.
     pub latencies: Vec<Histogram<u64>>,
+    /// Whether it takes mail.
+    pub takes_mail: bool,
+    /// What is wrong with its logs.
+    pub alarms: Vec<Alarm>,
 }

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Wait after accept failed, so that running out of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Wait before the shard tries again to listen.
+const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 /// A content of up to this many bytes is never refused for want of memory: few large ones cannot shut out the rest.
 const HELD_FREE: usize = 64 << 10;
 /// Wait for a peer to take our replies.
@@ -64,20 +66,58 @@ impl Drop for Share<'_> {
     }
 }
 
-/// Accepts connections until the shard drains.
-pub async fn accept<H: Host>(shard: Rc<Shard<H>>, mut listener: H::Listener, listen: Rc<Listen>) {
+/// Accepts connections until the shard drains. While the shard does not listen, its socket is closed, so that the
+/// kernel hands connections to other shards.
+pub async fn accept<H: Host>(shard: Rc<Shard<H>>, listener: H::Listener, listen: Rc<Listen>) {
     let profile = Rc::new(profile(&shard, &listen));
+    let at = listener.local();
+    let mut listener = Some(listener);
+    while !shard.draining.is_raised() {
+        if let Some(listener) = listener.take() {
+            tracing::debug!(shard = shard.number, %at, "listening");
+            accept_while_open(&shard, listener, &profile, &listen).await;
+        }
+        let draining = shard.draining.place();
+        if let First::Two(()) = first(shard.health.gate.until(true), draining.wait()).await {
+            return;
+        }
+        match shard.host.listen(at) {
+            Ok(again) => listener = Some(again),
+            Err(error) => {
+                tracing::warn!(shard = shard.number, %at, %error, "cannot listen again");
+                shard.host.sleep_until(shard.host.now() + LISTEN_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Accepts until the shard drains or is no longer to listen; then once more what the kernel has handed over already.
+async fn accept_while_open<H: Host>(
+    shard: &Rc<Shard<H>>,
+    mut listener: H::Listener,
+    profile: &Rc<Profile>,
+    listen: &Rc<Listen>,
+) {
     let draining = shard.draining.place();
-    while let First::One(accepted) = first(listener.accept(), draining.wait()).await {
-        match accepted {
-            Ok(conn) => {
+    loop {
+        let is_open = shard.health.gate.is_open();
+        let shut = async {
+            if is_open {
+                first(shard.health.gate.until(false), draining.wait()).await;
+            }
+        };
+        match first(listener.accept(), shut).await {
+            First::One(Ok(conn)) => {
                 shard.metrics.count.connections_accepted.bump();
                 shard.host.spawn(serve(shard.clone(), conn, profile.clone(), listen.clone()));
             }
-            Err(error) => {
+            First::One(Err(_)) if !is_open => return,
+            First::One(Err(error)) => {
                 tracing::warn!(shard = shard.number, %error, "accept failed");
                 shard.host.sleep_until(shard.host.now() + ACCEPT_PAUSE).await;
             }
+            First::Two(()) if is_open && !shard.draining.is_raised() => {}
+            First::Two(()) => return,
         }
     }
 }
@@ -247,7 +287,10 @@ impl<H: Host> Driver<'_, H> {
     /// May this sender, this recipient?
     fn judge(&self, session: &Session, client: IpAddr) -> Result<(), Reply> {
         match session.question() {
-            Some(Question::Sender { sender, .. }) => self.may_send(session, sender),
+            Some(Question::Sender { sender, size, .. }) => match self.shard.refusal(size.unwrap_or(0)) {
+                Some(reply) => Err(reply),
+                None => self.may_send(session, sender),
+            },
             // Who has logged in may send to anyone.
             Some(Question::Recipient { recipient })
                 if session.user().is_none() && !self.may_relay(client, recipient) =>
@@ -284,6 +327,9 @@ impl<H: Host> Driver<'_, H> {
         if self.shard.queue.borrow().deliveries() >= self.shard.config.spool.deliveries_max {
             self.shard.metrics.count.queue_refused.bump();
             return Err(Reply::new(452, (4, 3, 1), "The queue is full, try again later"));
+        }
+        if let Some(reply) = self.shard.refusal(0) {
+            return Err(reply);
         }
         let wall = self.shard.host.wall();
         Ok((self.shard.ids.borrow_mut().next(wall), wall))

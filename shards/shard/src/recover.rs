@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Damaged records of a log that are told of one by one.
+const DAMAGE_TOLD_MAX: usize = 10;
+
 /// What the logs held.
 pub struct Recovered<H: Host> {
     /// By directory number; the shard's own is among them.
@@ -59,13 +62,19 @@ async fn open_log<H: Host>(
     let limits = Limits {
         segment_bytes: config.spool.segment_bytes,
         spares_max: config.spool.spares_max,
+        damaged_max: config.spool.damaged_max,
+        damaged_bytes_max: config.spool.damaged_bytes_max,
         ..Limits::default()
     };
     let opened = Log::open(host.clone(), path.clone(), directory, limits).await;
     let (log, recovered) =
         opened.map_err(|error| format!("cannot open the spool log {}: {error}", path.display()))?;
-    for damage in &recovered.damaged {
+    for damage in recovered.damaged.iter().take(DAMAGE_TOLD_MAX) {
         tracing::error!(log = %path.display(), segment = damage.segment, offset = damage.offset, what = ?damage.what, "damaged record");
+    }
+    let more = recovered.damaged.len().saturating_sub(DAMAGE_TOLD_MAX);
+    if more > 0 {
+        tracing::error!(log = %path.display(), more, "further damaged records");
     }
     tracing::info!(log = %path.display(), messages = recovered.messages.len(), "spool log opened");
     all.newest = all.newest.max(recovered.newest);
@@ -121,6 +130,8 @@ pub fn add_log_stats<H: Host>(log: &Log<H>, counters: &mut Vec<Metric>, gauges: 
     let full = u64::from(matches!(stats.state, LogState::Full));
     add(gauges, ("spool_full", "Logs without room for another segment, so that they take no mail.", full));
     add(gauges, ("spool_segments", "Segments in use.", stats.segments as u64));
+    let damaged = stats.damaged as u64;
+    add(gauges, ("spool_damaged", "Damaged segments kept for the operator, as .damaged files.", damaged));
 }
 
 /// Several logs of one shard count as one.

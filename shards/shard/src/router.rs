@@ -21,6 +21,8 @@ pub struct Links<B> {
     pub ready: AtomicUsize,
     /// Shards that have finished what was under way after [`crate::message::Control::Drain`].
     pub quiet: AtomicUsize,
+    /// Which shards take mail at present, by number.
+    pub takes_mail: Box<[AtomicBool]>,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,7 @@ impl<B: Bell> Links<B> {
             shut_out: (0..shards).map(|_| AtomicBool::new(false)).collect(),
         };
         Arc::new(Links {
+            takes_mail: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             inboxes: bells.into_iter().map(inbox).collect(),
             ready: AtomicUsize::new(0),
             quiet: AtomicUsize::new(0),

@@ -1,7 +1,7 @@
 //! What came of an attempt goes on record, failures are reported to the sender, and what was deferred waits again.
 
 use crate::content::Content;
-use crate::dispatch::READS_MAX;
+use crate::dispatch::{READS_MAX, read_contained};
 use crate::message::{Done, Order};
 use crate::metrics::Stage;
 use crate::shard::Shard;
@@ -141,13 +141,19 @@ impl<H: Host> Shard<H> {
         debug_assert!(!waits || settled.retired.is_none(), "what waits is not retired: {id} at {place:?}");
     }
 
-    /// A due delivery whose record cannot be read back waits again. One that is damaged and too old is given up: what
-    /// is lost cannot be reported to a sender who is lost with it.
+    /// A due delivery whose record cannot be read back waits again. One that is damaged is given up when it is too old,
+    /// and one whose disk does not answer when it is twice as old, for a disk may come back. What is lost cannot be
+    /// reported to a sender who is lost with it; its segment is kept for the operator.
     pub(crate) fn unreadable(&self, due: &Due<Place>, error: &ReadError) {
-        self.metrics.count.reads_failed.bump();
-        let gives_up = matches!(error, ReadError::Damaged(_)) && due.expires <= self.host.now();
-        tracing::error!(id = %due.id, %error, gives_up, "message cannot be read back from the spool");
-        if gives_up {
+        self.note_unreadable(due.id, due.place, error);
+        let limit = match error {
+            ReadError::Damaged(_) => due.expires,
+            ReadError::Io(_) => due.expires + self.config.retry.max_age,
+        };
+        if limit <= self.host.now() {
+            tracing::error!(target: "mtad::unreadable", id = %due.id, %error, "given up; its segment is kept as .damaged");
+            self.forget_unreadable(due.id, due.place);
+            self.log_of(due.place).keep(due.place);
             self.metrics.count.recipients_expired.add(due.recipients.len() as u64);
             let recipients = due.recipients.iter().map(|index| (*index, RecipientState::Expired)).collect();
             let record = OutcomeRecord { id: due.id, at: self.host.wall(), recipients };
@@ -182,10 +188,11 @@ fn expiry(last: &Reply) -> Reply {
 
 /// A delivery became too old while it waited: reads who sent it, and settles it as an attempt that came to nothing.
 async fn expire<H: Host>(shard: Rc<Shard<H>>, due: Due<Place>) {
-    let stored = shard.reader.read(due.place).await;
+    let stored = read_contained(&shard, due.place).await;
     shard.reading.set(shard.reading.get() - 1);
     match stored {
         Ok(stored) => {
+            shard.forget_unreadable(due.id, due.place);
             let headers = Content::new(bounce::headers(&stored.content).to_vec());
             let order = shard.order(due, Arc::new(stored.envelope), Some(headers), stored.accepted);
             let reply = Reply::new(451, (4, 4, 7), "no attempt succeeded in time");
@@ -228,7 +235,7 @@ async fn report<H: Host>(shard: &Rc<Shard<H>>, order: &Order, failures: &[Failur
     };
     let original = match &order.content {
         Some(content) => bounce::headers(content.bytes()).to_vec(),
-        None => match shard.reader.read(order.place).await {
+        None => match read_contained(shard, order.place).await {
             Ok(stored) => bounce::headers(&stored.content).to_vec(),
             Err(error) => return Err(error.to_string()),
         },

@@ -1,12 +1,13 @@
 //! The shard itself: what it owns, and the tasks that drive it.
 
 use crate::config::Config;
+use crate::health::{Health, vital};
 use crate::login::Logins;
 use crate::message::{Control, ShardMessage};
 use crate::metrics::{Metrics, Snapshot};
 use crate::plan::Routes;
 use crate::router::{Links, Router, owner_of};
-use crate::signal::{Latch, Signal, first};
+use crate::signal::{First, Latch, Signal, first};
 use crate::site::Site;
 use crate::store::Fresh;
 use crate::ways::Ways;
@@ -68,6 +69,7 @@ pub struct Shard<H: Host> {
     pub(crate) lease_asked: RefCell<BTreeMap<Arc<str>, Time>>,
     pub(crate) reception: receive::Load,
     pub(crate) logins: Logins,
+    pub(crate) health: Health,
     /// Raised when a timer of the queue became earlier.
     pub(crate) earlier: Signal,
     /// Raised when the shard shall come to rest.
@@ -93,14 +95,18 @@ pub async fn run<H: Host>(
             .host
             .listen(listen.address)
             .map_err(|e| format!("cannot listen at {}: {e}", listen.address))?;
-        shard.host.spawn(receive::accept(shard.clone(), listener, Rc::new(listen.clone())));
+        let accept = receive::accept(shard.clone(), listener, Rc::new(listen.clone()));
+        shard.host.spawn(vital(shard.clone(), "accept", accept));
     }
-    shard.host.spawn(drive_inbox(shard.clone()));
-    shard.host.spawn(drive_timers(shard.clone()));
-    shard.host.spawn(deliver::drive_openings(shard.clone()));
+    shard.look_at_health();
+    shard.host.spawn(vital(shard.clone(), "inbox", drive_inbox(shard.clone())));
+    shard.host.spawn(vital(shard.clone(), "timers", drive_timers(shard.clone())));
+    shard.host.spawn(vital(shard.clone(), "openings", deliver::drive_openings(shard.clone())));
     shard.router.links().ready.fetch_add(1, Ordering::SeqCst);
     shard.dispatch();
-    shard.finishing.wait().await;
+    if let First::Two(why) = first(shard.finishing.wait(), shard.health.fall()).await {
+        return Err(why);
+    }
     for log in shard.logs.values() {
         log.close().await;
     }
@@ -140,6 +146,7 @@ async fn open<H: Host>(
         lease_asked: RefCell::default(),
         reception: receive::Load::default(),
         logins: Logins::new(&config.auth),
+        health: Health::default(),
         earlier: Signal::default(),
         draining: Latch::default(),
         finishing: Signal::default(),
@@ -208,6 +215,7 @@ async fn drive_timers<H: Host>(shard: Rc<Shard<H>>) {
             swept = now;
             shard.expire(budget);
             deliver::tick(&shard, now);
+            shard.look_at_health();
         }
         shard.dispatch();
     }
@@ -245,6 +253,7 @@ impl<H: Host> Shard<H> {
         let sites = self.sites.borrow();
         let (clients, users, verified) = self.logins.remembered();
         let mut gauges = vec![
+            ("takes_mail", "Whether the shard takes mail.", u64::from(self.health.takes_mail())),
             ("connections_in", "Sessions open.", self.reception.sessions() as u64),
             ("body_bytes_held", "Memory held by contents under way.", self.reception.held() as u64),
             ("login_failures_clients", "Networks with failed logins that are remembered.", clients as u64),
@@ -269,6 +278,13 @@ impl<H: Host> Shard<H> {
         let mut counters = self.metrics.count.list();
         counters.extend(self.host.counters());
         self.logs.values().for_each(|log| recover::add_log_stats(log, &mut counters, &mut gauges));
-        Snapshot { shard: self.number, counters, gauges, latencies: self.metrics.latencies() }
+        Snapshot {
+            shard: self.number,
+            counters,
+            gauges,
+            latencies: self.metrics.latencies(),
+            takes_mail: self.health.takes_mail(),
+            alarms: self.logs.values().flat_map(|log| log.alarms().list()).collect(),
+        }
     }
 }

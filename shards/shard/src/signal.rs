@@ -96,6 +96,46 @@ fn remember(place: &mut Option<Waker>, waker: &Waker) {
     }
 }
 
+/// Open or shut, for any number of tasks that wait for a change.
+#[derive(Debug)]
+pub struct Gate {
+    is_open: Cell<bool>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Gate {
+    /// An open one.
+    pub fn open() -> Gate {
+        Gate { is_open: Cell::new(true), waiting: RefCell::default() }
+    }
+
+    /// Whether it is open.
+    pub fn is_open(&self) -> bool {
+        self.is_open.get()
+    }
+
+    /// Opens or shuts it.
+    pub fn turn(&self, is_open: bool) {
+        if self.is_open.replace(is_open) != is_open {
+            self.waiting.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Waits until it is open, or shut.
+    pub fn until(&self, is_open: bool) -> impl Future<Output = ()> + '_ {
+        poll_fn(move |cx| {
+            if self.is_open.get() == is_open {
+                return Poll::Ready(());
+            }
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|known| known.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+    }
+}
+
 /// What came first.
 #[derive(Debug, PartialEq, Eq)]
 pub enum First<A, B> {

@@ -89,6 +89,10 @@ impl<H: Host> Shard<H> {
         user: Option<&str>,
     ) -> Result<(), Reply> {
         let Incoming { id, accepted, envelope, content, dotted } = incoming;
+        if let Some(reply) = self.refusal_to_store() {
+            self.metrics.count.messages_not_stored.bump();
+            return Err(reply);
+        }
         let begun = self.host.now();
         let appended = self.home.append_message(id, accepted, &envelope, &content).await;
         let place = appended.map_err(|error| self.refuse_to_store(id, error))?;
@@ -111,7 +115,9 @@ impl<H: Host> Shard<H> {
 
     fn refuse_to_store(&self, id: MessageId, error: AppendError) -> Reply {
         self.metrics.count.messages_not_stored.bump();
-        tracing::error!(target: "mtad::refused", %id, %error, "message not stored");
+        // What is wrong is an alarm of the log, told once; here it is one record of many.
+        tracing::info!(target: "mtad::refused", %id, %error, "message not stored");
+        self.look_at_health();
         match error {
             AppendError::TooLarge => Reply::new(552, (5, 3, 4), "Message too large"),
             AppendError::Full | AppendError::Busy => {

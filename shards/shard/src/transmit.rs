@@ -269,7 +269,8 @@ async fn content<H: Host>(shard: &Shard<H>, order: &Order) -> Result<Content, Re
         }
         Err(error) => {
             shard.metrics.count.reads_failed.bump();
-            tracing::error!(id = %order.id, %error, "content cannot be read back from the spool");
+            // The shard that accepted it reads it again before the next attempt, and tells the operator.
+            tracing::debug!(id = %order.id, %error, "content cannot be read back from the spool");
             Err(Reply::new(451, (4, 3, 0), "the content cannot be read from the spool just now"))
         }
     }

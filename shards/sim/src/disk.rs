@@ -3,6 +3,7 @@
 use crate::image::Image;
 use crate::names::Names;
 use crate::random::{Chance, Span, Stream};
+use host::Room;
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,10 @@ pub struct DiskFaults {
     pub read_flip: Chance,
     /// Creating, opening, renaming or removing fails (EIO) without effect.
     pub name_error: Chance,
+    /// A write fails for want of room (ENOSPC), as on a disk that promised more than it has.
+    pub write_full: Chance,
+    /// Everything that changes something fails (EROFS).
+    pub read_only: bool,
 }
 
 impl DiskFaults {
@@ -40,6 +45,8 @@ impl DiskFaults {
         read_error: Chance::NEVER,
         read_flip: Chance::NEVER,
         name_error: Chance::NEVER,
+        write_full: Chance::NEVER,
+        read_only: false,
     };
 }
 
@@ -66,6 +73,7 @@ pub struct Disk {
     faults: Cell<DiskFaults>,
     faults_under: RefCell<Vec<(PathBuf, DiskFaults)>>,
     capacity: Cell<u64>,
+    capacity_under: RefCell<Vec<(PathBuf, u64)>>,
     used: Rc<Cell<u64>>,
 }
 
@@ -76,6 +84,7 @@ impl Disk {
             faults: Cell::new(faults),
             faults_under: RefCell::default(),
             capacity: Cell::new(u64::MAX),
+            capacity_under: RefCell::default(),
             used: Rc::default(),
         }
     }
@@ -105,6 +114,36 @@ impl Disk {
     /// Bytes that fit (a new disk has no limit); creating a file beyond that fails (ENOSPC).
     pub fn set_capacity(&self, bytes: u64) {
         self.capacity.set(bytes);
+    }
+
+    /// The same for the files under `prefix` alone, as on a file system of their own.
+    pub fn set_capacity_under(&self, prefix: &Path, bytes: u64) {
+        let mut under = self.capacity_under.borrow_mut();
+        under.retain(|(other, _)| other != prefix);
+        under.push((prefix.to_owned(), bytes));
+    }
+
+    /// Size and free bytes of the file system of `path`.
+    fn size_and_free(&self, path: &Path) -> (u64, u64) {
+        let under = self.capacity_under.borrow();
+        let (size, used) = match under.iter().find(|(prefix, _)| path.starts_with(prefix)) {
+            Some((prefix, size)) => (*size, self.used_under(prefix)),
+            None => (self.capacity.get(), self.used.get()),
+        };
+        (size, size.saturating_sub(used))
+    }
+
+    fn used_under(&self, prefix: &Path) -> u64 {
+        let names = self.names.borrow();
+        let files = names.list(prefix).unwrap_or_default();
+        let sizes = files.iter().filter_map(|name| names.get(&prefix.join(name)));
+        sizes.map(|inode| inode.charged).sum()
+    }
+
+    /// The room on the file system of `path`.
+    pub(crate) fn room(&self, path: &Path) -> Room {
+        let (bytes, bytes_free) = self.size_and_free(path);
+        Room { bytes, bytes_free, read_only: self.faults_of(path).read_only, ..Room::default() }
     }
 
     /// Bytes in files that have a name, are open, or would be back after a power failure.
@@ -139,11 +178,12 @@ impl Disk {
 
     /// Gives a name to a new file of zeros.
     pub(crate) fn create(&self, path: &Path, size: u64) -> io::Result<Rc<Inode>> {
+        let free = self.size_and_free(path).1;
         let mut names = self.names.borrow_mut();
         if !path.parent().is_some_and(|parent| names.has_directory(parent)) {
             return Err(ErrorKind::NotFound.into());
         }
-        if self.used.get().saturating_add(size) > self.capacity.get() {
+        if size > free {
             return Err(ErrorKind::StorageFull.into());
         }
         self.used.set(self.used.get() + size);

@@ -1,6 +1,6 @@
 //! Operations on files and names, with the time that they take and the ways in which they fail.
 
-use crate::disk::{Disk, Inode};
+use crate::disk::{Disk, DiskFaults, Inode};
 use crate::executor::Event;
 use crate::random::{Chance, Span};
 use crate::world::Core;
@@ -9,6 +9,13 @@ use host::buffer::BLOCK;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+
+/// EIO.
+const INPUT_OUTPUT: i32 = 5;
+/// ENOSPC.
+const NO_SPACE: i32 = 28;
+/// EROFS.
+const READ_ONLY: i32 = 30;
 
 /// An open file.
 pub struct SimFile {
@@ -26,9 +33,16 @@ impl SimFile {
         let image = &self.inode.image;
         let ticket = image.borrow_mut().begin(offset, bytes);
         self.core.spend(faults.write).await;
-        if random.hits(faults.write_error) {
+        // Drawn only where it can hit, so that worlds without such faults draw what they always drew.
+        let refused = match faults {
+            DiskFaults { read_only: true, .. } => Some(READ_ONLY),
+            _ if random.hits(faults.write_error) => Some(INPUT_OUTPUT),
+            _ if faults.write_full != Chance::NEVER && random.hits(faults.write_full) => Some(NO_SPACE),
+            _ => None,
+        };
+        if let Some(code) = refused {
             image.borrow_mut().fail(ticket, random);
-            return Err(input_output_error());
+            return Err(io::Error::from_raw_os_error(code));
         }
         image.borrow_mut().end(ticket);
         let sync = image.borrow_mut().begin_sync();
@@ -86,6 +100,12 @@ impl Core {
         self.fail_at_times(faults.name_error)
     }
 
+    /// The same for one that changes something.
+    async fn change_names(&self, disk: &Disk, path: &Path) -> io::Result<()> {
+        self.touch_names(disk, path).await?;
+        if disk.faults_of(path).read_only { Err(io::Error::from_raw_os_error(READ_ONLY)) } else { Ok(()) }
+    }
+
     fn fail_at_times(&self, chance: Chance) -> io::Result<()> {
         match self.streams.disk.hits(chance) {
             true => Err(input_output_error()),
@@ -99,7 +119,7 @@ impl Core {
         path: &Path,
         size: u64,
     ) -> io::Result<SimFile> {
-        self.touch_names(&disk, path).await?;
+        self.change_names(&disk, path).await?;
         let inode = disk.create(path, size)?;
         let faults = disk.faults_of(path);
         self.spend(faults.write).await;
@@ -118,12 +138,12 @@ impl Core {
     }
 
     pub(crate) async fn rename(&self, disk: &Disk, from: &Path, to: &Path) -> io::Result<()> {
-        self.touch_names(disk, from).await?;
+        self.change_names(disk, from).await?;
         found(disk.names.borrow_mut().rename(from, to))
     }
 
     pub(crate) async fn remove(&self, disk: &Disk, path: &Path) -> io::Result<()> {
-        self.touch_names(disk, path).await?;
+        self.change_names(disk, path).await?;
         found(disk.names.borrow_mut().remove(path))
     }
 
@@ -163,5 +183,5 @@ fn found(is_found: bool) -> io::Result<()> {
 
 /// What a failing disk says: EIO.
 fn input_output_error() -> io::Error {
-    io::Error::from_raw_os_error(5)
+    io::Error::from_raw_os_error(INPUT_OUTPUT)
 }

@@ -8,7 +8,7 @@ use crate::listener::SimListener;
 use crate::network::Network;
 use crate::random::Span;
 use crate::world::{Core, Life};
-use host::{AddressAnswer, DnsError, Host, MxAnswer, Planted, WorkError};
+use host::{AddressAnswer, DnsError, Host, MxAnswer, Planted, Room, WorkError};
 use mail::{Time, WallTime};
 use std::future::Future;
 use std::io;
@@ -157,6 +157,10 @@ impl Host for SimHost {
         let answer = catch_unwind(AssertUnwindSafe(work)).map_err(|_| WorkError::Panicked);
         self.sleep_until(end).await;
         answer
+    }
+
+    fn room(&self, directory: &Path) -> Option<Room> {
+        Some(self.disk().room(directory))
     }
 
     fn bell(&self) -> SimBell {

@@ -174,6 +174,11 @@ impl Network {
         IpAddr::V4(Ipv4Addr::new(10, 255, (machine.0 >> 8) as u8, machine.0 as u8))
     }
 
+    /// How many listen at an address.
+    pub fn listeners_at(&self, at: SocketAddr) -> usize {
+        self.listeners.borrow().get(&at).map_or(0, Vec::len)
+    }
+
     /// Adds a listener; several of one machine may share an address.
     pub(crate) fn listen(&self, at: SocketAddr, life: Life) -> io::Result<Rc<Backlog>> {
         let mut listeners = self.listeners.borrow_mut();

@@ -2,12 +2,13 @@
 //! number of shards. The oracle judges by what clients and next hops saw.
 
 use crate::oracle::{self, Complaint};
-use crate::{Crash, Journal, MachineId, Options, Span, Stream, Swarm, World, run};
+use crate::{Crash, Journal, MachineId, Options, SimBell, Span, Stream, Swarm, World, run};
 use host::{Host, Planted};
 use shard::Links;
 use shard::config::{Auth, Config, Delivery, Listen, Reception, Retry, Spool};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long before a crash the relay may have known of a delivery without having it on record: the outcome's way
@@ -84,16 +85,23 @@ impl Shape {
     }
 }
 
-/// Boots a relay with so many shards.
-pub fn boot(world: &World, machine: MachineId, shards: usize, config: &Config, inbox_messages_max: usize) {
+/// Boots a relay with so many shards; what it gives leads to their inboxes.
+pub fn boot(
+    world: &World,
+    machine: MachineId,
+    shards: usize,
+    config: &Config,
+    inbox_messages_max: usize,
+) -> Arc<Links<SimBell>> {
     let hosts = world.boot(machine, shards);
     let links = Links::with_capacity(hosts.iter().map(Host::bell).collect(), inbox_messages_max);
     for (number, host) in hosts.into_iter().enumerate() {
         let (config, links) = (Rc::new(config.clone()), links.clone());
         host.clone().spawn(async move {
-            shard::run(host, config, links, number).await.expect("these worlds have whole disks");
+            shard::run(host, config, links, number).await.expect("these worlds have disks that can be read");
         });
     }
+    links
 }
 
 /// What a world came to.
@@ -140,7 +148,9 @@ fn run_world(seed: u64, mut swarm: Swarm, planted: Vec<Planted>) -> End {
         }
         let (config, inbox) = (shape.config(), shape.inbox_messages_max);
         boot(&world, machine, swarm.shards, &config, inbox);
-        let again = move |world: &World| boot(world, machine, 1 + world.workload().below(4), &config, inbox);
+        let again = move |world: &World| {
+            boot(world, machine, 1 + world.workload().below(4), &config, inbox);
+        };
         swarm.start_trouble(&world, &journal, machine, UNRECORDED, again);
         swarm.run_clients(&world, &journal).await;
         world.sleep(Duration::from_secs(200)).await;

@@ -37,6 +37,8 @@ pub struct Options {
     pub workers_busy: Chance,
     /// Faults planted in the program under test.
     pub planted: Vec<Planted>,
+    /// A panic ends only its task, as in the real host, instead of the world.
+    pub contains_panics: bool,
     /// Polls after which the world gives up.
     pub polls_max: u64,
     /// Virtual time after which the world gives up.
@@ -53,6 +55,7 @@ impl Options {
             dns: DnsFaults::NONE,
             workers_busy: Chance::NEVER,
             planted: Vec::new(),
+            contains_panics: false,
             polls_max: 20_000_000,
             time_max: Duration::from_secs(60 * 24 * 3600),
         }
@@ -115,6 +118,7 @@ pub(crate) struct Core {
     pub(crate) workers_busy: Chance,
     wall_jump_micros: Cell<i64>,
     crash_due: Cell<Option<(MachineId, Crash, u64)>>,
+    contains_panics: bool,
     bounds: (u64, Time),
 }
 
@@ -155,7 +159,9 @@ impl Core {
     fn step(&self) -> Result<(), Failure> {
         self.timers.fire();
         match self.executor.poll_one(&self.streams.scheduling, &self.timers) {
-            Some(polled) => self.count_down(polled?),
+            Some(Ok(machine)) => self.count_down(machine),
+            Some(Err(Failure::Panic { machine, .. })) if self.contains_panics && machine != OUTSIDE => {}
+            Some(Err(failure)) => return Err(failure),
             None => {
                 let at = self.timers.jump().ok_or(Failure::Deadlock)?;
                 self.executor.note(Event::Jump, at.0, 0);
@@ -296,6 +302,7 @@ impl World {
             workers_busy: options.workers_busy,
             wall_jump_micros: Cell::new(0),
             crash_due: Cell::new(None),
+            contains_panics: options.contains_panics,
             bounds: (options.polls_max, Time(0) + options.time_max),
         });
         let outside = core.add_machine();

@@ -251,7 +251,7 @@ fn a_failing_log_costs_only_its_shard_and_heals() {
         disk.set_faults_under("/spool/shard-0".as_ref(), broken);
         send_patiently(&world, &journal).await;
         let meanwhile = arrivals(&journal).len();
-        assert!((1..100).contains(&meanwhile), "the other shard goes on, this one does not: {meanwhile}");
+        assert_eq!(meanwhile, 100, "the other shard takes and delivers it all");
         disk.set_faults_under("/spool/shard-0".as_ref(), DiskFaults::NONE);
         journal.excuse(begun..=world.now());
         world.sleep(Duration::from_secs(600)).await;
@@ -262,7 +262,9 @@ fn a_failing_log_costs_only_its_shard_and_heals() {
 
 #[test]
 fn a_full_disk_refuses_mail_and_takes_it_again_when_relieved() {
-    in_world(config(), |world, journal| async move {
+    // Nothing is to be kept free, so that the log itself meets the end of the disk.
+    let spool = Spool { free_bytes_min: 0, free_percent_min: 0, ..config().spool };
+    in_world(Config { spool, ..config() }, |world, journal| async move {
         world.zone().add_domain("any.example", &[ip(2)], TTL);
         next_hop("any", 2, Profile::kind()).start(&world, &journal);
         let disk = world.disk(MachineId(1));

@@ -5,6 +5,7 @@
 //! the last one took: fewer, larger groups cost less. Outcomes alone wait until they are due.
 
 use crate::AppendError;
+use crate::alarm::Cause;
 use crate::gather::Batch;
 use crate::log::{Health, Inner, Next, Phase, count};
 use crate::record::{self, Kind};
@@ -64,21 +65,22 @@ impl<H: Host> Inner<H> {
         let draining = self.phase.get() == Phase::Draining;
         let mut gather = self.gather.borrow_mut();
         let outcomes = self.outcomes.borrow();
-        match self.health.get() {
-            Health::Failed { retry } if draining || now < retry => {
-                return Err((!outcomes.is_empty()).then_some(outcomes.due.max(retry)));
-            }
-            Health::Failed { .. } | Health::Suspect | Health::Good => {}
-        }
+        // After a failure something is written even if nobody waits: otherwise a log that takes no mail, because it
+        // has failed, would never learn that its disk is well again.
+        let probes = match self.health.get() {
+            Health::Failed { retry } if draining || now < retry => return Err(Some(retry)),
+            Health::Failed { .. } => true,
+            Health::Suspect | Health::Good => false,
+        };
         let outcomes_go = !outcomes.is_empty() && (draining || now >= outcomes.due);
-        if gather.messages == 0 && !gather.joined && !outcomes_go {
+        if gather.messages == 0 && !gather.joined && !outcomes_go && !probes {
             return Err((!outcomes.is_empty()).then_some(outcomes.due));
         }
         let is_early = (1..pace.expected).contains(&gather.messages) && now < pace.until;
         if is_early && !draining && !gather.joined && gather.is_unqueued() {
             return Err(Some(pace.until));
         }
-        let batch = gather.take();
+        let batch = Batch { probes, ..gather.take() };
         drop(gather);
         self.wake_first();
         Ok(batch)
@@ -93,7 +95,7 @@ impl<H: Host> Inner<H> {
             return self.postpone(batch);
         };
         self.fill(&mut batch, &segment);
-        if batch.messages == 0 && batch.outcomes == 0 {
+        if batch.messages == 0 && batch.outcomes == 0 && !batch.probes {
             *current = Some(segment);
             return self.postpone(batch);
         }
@@ -102,12 +104,15 @@ impl<H: Host> Inner<H> {
         if self.host.planted(Planted::AckBeforeSync) {
             batch.ticket.resolve(Ok(base));
         }
-        let Batch { mut buffer, messages, outcomes, outcome_bytes, older, ticket } = batch;
+        *self.writing.borrow_mut() = Some(Rc::clone(&batch.ticket));
+        let Batch { mut buffer, messages, outcomes, outcome_bytes, older, ticket, probes } = batch;
         let used = buffer.len();
         buffer.pad_to_block();
         let padded = buffer.len() as u64;
         let (result, buffer) = segment.file.write_synced(buffer, segment.offset).await;
-        let batch = Batch { buffer, messages, outcomes, outcome_bytes, older, ticket };
+        let batch = Batch { buffer, messages, outcomes, outcome_bytes, older, ticket, probes };
+        assert!(!self.host.planted(Planted::CommitterPanics), "a fault was planted");
+        self.writing.take();
         match result {
             Ok(()) => {
                 segment.offset += padded;
@@ -122,8 +127,9 @@ impl<H: Host> Inner<H> {
     /// Nothing can or need be written: who only waits for the others is done, and outcomes wait for a segment.
     fn postpone(&self, batch: Batch) {
         batch.ticket.resolve(Ok(Base { segment: 0, offset: 0 }));
-        if self.phase.get() == Phase::Draining && !self.outcomes.borrow().is_empty() {
-            // Nothing better will come: the log ends without them.
+        // Nothing better will come: a log that drains ends without its outcomes.
+        let gives_up = self.phase.get() == Phase::Draining && !self.outcomes.borrow().is_empty();
+        if gives_up || batch.probes {
             let retry = self.host.now() + self.limits.retry_delay;
             self.health.set(Health::Failed { retry });
         }
@@ -173,6 +179,7 @@ impl<H: Host> Inner<H> {
 
     fn written(&self, batch: Batch, base: Base, bytes: u64) {
         self.health.set(Health::Good);
+        self.alarms.quiet(Cause::Write, self.host.now());
         self.files.borrow_mut().table.update(base.segment, |usage| {
             usage.live += batch.messages;
             batch.older.iter().for_each(|older| usage.refer(*older));
@@ -189,7 +196,7 @@ impl<H: Host> Inner<H> {
     /// A failed write or sync is final for its segment: nothing is known of what the disk holds, and a second sync
     /// would call pages good that the kernel has already dropped.
     fn unwritten(&self, batch: &Batch, used: usize, base: Base, error: &io::Error) {
-        tracing::error!(log = self.number, segment = base.segment, %error, "spool write failed");
+        self.alarm(Cause::Write, error);
         let (messages, outcomes) = batch.buffer[..used].split_at(used - batch.outcome_bytes);
         self.outcomes.borrow_mut().unwritten(messages, outcomes, base.segment, self.host.wall());
         self.files.borrow_mut().table.update(base.segment, |usage| usage.stage = Stage::Failed);

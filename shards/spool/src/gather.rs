@@ -24,6 +24,8 @@ pub(crate) struct Batch {
     /// Older segments that the outcomes are about.
     pub older: Vec<u32>,
     pub ticket: Rc<Ticket>,
+    /// Whether it is written even if it holds nothing, to see if the disk is well.
+    pub probes: bool,
 }
 
 /// The group that gathers.
@@ -120,6 +122,7 @@ impl Gather {
             outcome_bytes: 0,
             older: Vec::new(),
             ticket: std::mem::take(&mut self.ticket),
+            probes: false,
         }
     }
 

@@ -11,7 +11,7 @@
 //! | open     | `NNNNNNNN.seg`     | number N and key | groups of N, then as in "making" | the next segment is taken, a failed write, a restart |
 //! | sealed   | `NNNNNNNN.seg`     | number N and key | groups of N, the last one perhaps torn | rename or removal, once nothing in it is needed |
 //! | spare    | `NNNNNNNN.spare`   | anything         | records of N and lower numbers   | rename to a higher number, `sync_dir` |
-//! | damaged  | `NNNNNNNN.damaged` | anything         | what could not be read at a start; kept for the operator | the operator |
+//! | damaged  | `NNNNNNNN.damaged` | anything         | what could not be read at a start; kept for the operator | the operator; a newer one, beyond the bounds |
 //!
 //! A segment in "making" at a restart is removed. A sealed segment is needed while a message in it has a recipient
 //! without a final outcome, or while an older segment exists for whose messages it holds outcomes: without them
@@ -33,11 +33,15 @@
 //! | 8 | message identity, or sequence of the group | | outcome | 8, 4, 2, 2 | wall clock; segment of the message; recipients; zero |
 //! |   |                                           | |         | .. | per recipient: 2 index, 1 state (1 waiting, 2 delivered, 3 failed, 4 expired, 5 removed); if waiting 2 attempts, 8 next |
 //!
-//! Key, number and offset make bytes of an earlier use of the file, and content that imitates a record, invalid.
+//! A group without records tests a disk that has failed. Key, number and offset make bytes of an earlier use of the
+//! file, and content that imitates a record, invalid.
 #![deny(clippy::unwrap_used)]
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod commit;
+mod damaged;
+mod fall;
 mod gather;
 mod log;
 mod reader;
@@ -51,6 +55,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use alarm::{Alarm, Alarms, Cause};
 pub use log::{Log, LogState, LogStats};
 pub use reader::{ReadError, Reader, Stored};
 pub use recover::{Damage, DamageKind, Recovered, RecoveredMessage, RecoveredRecipient, RecoveryReport};
@@ -79,6 +84,10 @@ pub struct Limits {
     /// are forgotten and counted, which costs only the count of attempts; final ones are always kept, since there is
     /// at most one for each recipient.
     pub outcome_bytes_max: usize,
+    /// Damaged segments kept for the operator; beyond it the oldest is removed, with a warning.
+    pub damaged_max: usize,
+    /// Their bytes, likewise.
+    pub damaged_bytes_max: u64,
     /// After a failure that stopped the log, or without room for a new segment: when to try again.
     pub retry_delay: Duration,
 }
@@ -92,6 +101,8 @@ impl Default for Limits {
             outcome_delay: Duration::from_millis(50),
             pending_bytes_max: 32 << 20,
             outcome_bytes_max: 16 << 20,
+            damaged_max: 16,
+            damaged_bytes_max: 1 << 30,
             retry_delay: Duration::from_secs(1),
         }
     }

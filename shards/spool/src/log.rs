@@ -1,6 +1,9 @@
 //! A log as its shard sees it: append, flush, retire, close. The work is done by two tasks, the committer
 //! (`commit`) and the reclaimer (`reclaim`).
 
+use crate::alarm::{Alarms, Cause};
+use crate::damaged::{self, Damaged};
+use crate::fall;
 use crate::gather::{Gather, Outcomes};
 use crate::recover::{self, Merge, Recovered};
 use crate::segment::{Name, Segment, Stage, Table};
@@ -9,9 +12,10 @@ use crate::{AppendError, Limits, OpenError, OutcomeRecord, Place, record};
 use host::{File, Host};
 use mail::{Envelope, MessageId, Time, WallTime};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::Poll;
@@ -41,6 +45,8 @@ pub enum LogState {
     Failed,
     /// Closed.
     Closed,
+    /// One of its tasks has panicked: only a restart helps.
+    Fallen,
 }
 
 /// Counters since the log was opened, and gauges.
@@ -70,6 +76,8 @@ pub struct LogStats {
     pub bytes: u64,
     /// Spare files.
     pub spares: usize,
+    /// Damaged segments kept for the operator.
+    pub damaged: usize,
     /// What it does.
     pub state: LogState,
 }
@@ -145,6 +153,14 @@ pub(crate) struct Inner<H: Host> {
     pub health: Cell<Health>,
     pub phase: Cell<Phase>,
     pub counters: Counters,
+    pub alarms: Alarms,
+    /// Files set aside for the operator.
+    pub damaged: RefCell<Damaged>,
+    /// Segments that are to be set aside once nothing else in them is needed.
+    pub kept: RefCell<BTreeSet<u32>>,
+    /// Of the group that is being written.
+    pub writing: RefCell<Option<Rc<Ticket>>>,
+    pub has_fallen: Cell<bool>,
     /// Rings for the committer: there may be something to write.
     pub work: Rc<Signal>,
     /// Rings for the committer: the next segment is ready or missing.
@@ -178,8 +194,15 @@ impl<H: Host> Log<H> {
         let mut bytes = Vec::new();
         for number in sorted(&names, |name| matches!(name, Name::Segment(_))) {
             let path = Name::Segment(number).path(&directory);
-            let file = host.open_read(&path).await.map_err(failed(&path))?;
-            read_segment(&file, number, &mut bytes, &mut merge).await;
+            match host.open_read(&path).await {
+                Ok(file) => read_segment(&file, number, &mut bytes, &mut merge).await,
+                Err(error) if damaged::is_of_the_file(&error) => {
+                    tracing::error!(path = %path.display(), %error, "a segment cannot be opened and is set aside");
+                    merge.add(number, 0, recover::Scan::default());
+                    merge.unreadable(number, 0, 0);
+                }
+                Err(error) => return Err(failed(&path)(error)),
+            }
         }
         drop(bytes);
         let (mut recovered, table) = merge.finish();
@@ -192,13 +215,14 @@ impl<H: Host> Log<H> {
         };
         let inner = Rc::new(Inner::new(host, directory, number, limits, files));
         inner.sort_spares().await;
+        inner.find_damaged(sorted(&names, |name| matches!(name, Name::Damaged(_)))).await;
         // What a restart frees is a segment at hand, and on a full disk the only one.
         if let Err(error) = inner.free().await {
-            tracing::error!(log = number, %error, "cannot free segments");
+            inner.alarm(Cause::Reclaim, &error);
         }
         inner.provide().await;
-        inner.host.spawn(Rc::clone(&inner).commit_all());
-        inner.host.spawn(Rc::clone(&inner).reclaim_all());
+        inner.host.spawn(fall::watch(Rc::clone(&inner), "committer", Rc::clone(&inner).commit_all()));
+        inner.host.spawn(fall::watch(Rc::clone(&inner), "reclaimer", Rc::clone(&inner).reclaim_all()));
         inner.reclaim.ring();
         recovered.report.took = inner.host.now().since(started);
         Ok((Log { inner }, recovered))
@@ -282,6 +306,27 @@ impl<H: Host> Log<H> {
         }
     }
 
+    /// Sets the segment of the message at `place`, which cannot be read, aside for the operator as soon as nothing else
+    /// in it is needed.
+    pub fn keep(&self, place: Place) {
+        self.inner.kept.borrow_mut().insert(place.segment);
+    }
+
+    /// What it does.
+    pub fn state(&self) -> LogState {
+        self.inner.state()
+    }
+
+    /// What is wrong with it.
+    pub fn alarms(&self) -> &Alarms {
+        &self.inner.alarms
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        &self.inner.directory
+    }
+
     /// Counters and gauges.
     pub fn stats(&self) -> LogStats {
         self.inner.stats()
@@ -324,7 +369,13 @@ async fn read_segment(file: &impl File, number: u32, bytes: &mut Vec<u8>, merge:
             }
         }
     }
-    merge.add(number, file.size(), recover::scan(number, bytes));
+    let scanned = catch_unwind(AssertUnwindSafe(|| recover::scan(number, bytes)));
+    let is_known = scanned.is_ok();
+    merge.add(number, file.size(), scanned.unwrap_or_default());
+    if !is_known {
+        // A mistake of ours must not keep the other segments from being read at this start, and at every other one.
+        merge.unreadable(number, 0, size);
+    }
     for (offset, len) in unreadable {
         merge.unreadable(number, offset, len);
     }
@@ -343,6 +394,11 @@ impl<H: Host> Inner<H> {
             health: Cell::new(Health::Good),
             phase: Cell::new(Phase::Running),
             counters: Counters::default(),
+            alarms: Alarms::new(number),
+            damaged: RefCell::default(),
+            kept: RefCell::default(),
+            writing: RefCell::default(),
+            has_fallen: Cell::new(false),
             work: Rc::default(),
             provided: Signal::default(),
             reclaim: Rc::default(),
@@ -450,16 +506,25 @@ impl<H: Host> Inner<H> {
         file.is_ok_and(|file| file.size() == self.limits.segment_bytes)
     }
 
-    fn stats(&self) -> LogStats {
-        let (files, counters) = (self.files.borrow(), &self.counters);
-        let table: &BTreeMap<_, _> = &files.table.0;
-        let state = match (self.phase.get(), self.health.get(), &files.next) {
+    /// Raises an alarm.
+    pub fn alarm(&self, cause: Cause, error: &io::Error) {
+        self.alarms.raise(cause, self.host.now(), self.host.wall(), error);
+    }
+
+    fn state(&self) -> LogState {
+        match (self.phase.get(), self.health.get(), &self.files.borrow().next) {
+            _ if self.has_fallen.get() => LogState::Fallen,
             (Phase::Draining | Phase::Stopped, ..) => LogState::Closed,
             (_, Health::Failed { .. }, _) => LogState::Failed,
             (_, _, Next::Missing { error: AppendError::Full, .. }) => LogState::Full,
             (_, _, Next::Missing { .. }) => LogState::Failed,
             (_, _, Next::Wanted | Next::Ready(_)) => LogState::Ready,
-        };
+        }
+    }
+
+    fn stats(&self) -> LogStats {
+        let (files, counters) = (self.files.borrow(), &self.counters);
+        let table: &BTreeMap<_, _> = &files.table.0;
         LogStats {
             commits: counters.commits.get(),
             group_bytes: counters.group_bytes.get(),
@@ -474,7 +539,8 @@ impl<H: Host> Inner<H> {
             bytes: table.values().map(|usage| usage.bytes).sum::<u64>()
                 + files.spares.len() as u64 * self.limits.segment_bytes,
             spares: files.spares.len(),
-            state,
+            damaged: self.damaged.borrow().len(),
+            state: self.state(),
         }
     }
 }

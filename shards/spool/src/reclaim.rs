@@ -5,22 +5,28 @@
 //! after `sync_dir`.
 
 use crate::AppendError;
+use crate::alarm::Cause;
 use crate::log::{Inner, Next, Phase, count};
 use crate::segment::{Name, Segment, Stage, Usage};
 use host::{File, Host};
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 
 impl<H: Host> Inner<H> {
     /// Works whenever it is rung, until the committer has ended.
     pub async fn reclaim_all(self: Rc<Self>) {
         while self.phase.get() != Phase::Stopped {
-            if let Err(error) = self.free().await {
-                tracing::error!(log = self.number, %error, "cannot free segments");
-                self.reclaim.ring_at(&self.host, self.host.now() + self.limits.retry_delay);
+            match self.free().await {
+                Ok(()) => self.alarms.quiet(Cause::Reclaim, self.host.now()),
+                Err(error) => {
+                    self.alarm(Cause::Reclaim, &error);
+                    self.reclaim.ring_at(&self.host, self.host.now() + self.limits.retry_delay);
+                }
             }
             self.provide().await;
             self.remove_unwanted().await;
+            self.bound_damaged().await;
             self.reclaim.wait().await;
         }
         self.ended.resolve(Err(AppendError::Closed));
@@ -56,8 +62,9 @@ impl<H: Host> Inner<H> {
             files.spares.len() + files.table.leaving().iter().filter(|(_, spare)| *spare).count()
         };
         let fits = spares < self.limits.spares_max && usage.bytes == self.limits.segment_bytes;
-        let spare = usage.stage == Stage::Sealed && fits;
-        let done = if usage.stage == Stage::Damaged {
+        let is_damaged = usage.stage == Stage::Damaged || self.kept.borrow().contains(&number);
+        let spare = usage.stage == Stage::Sealed && fits && !is_damaged;
+        let done = if is_damaged {
             self.host.rename(&path, &Name::Damaged(number).path(&self.directory)).await
         } else if spare {
             self.host.rename(&path, &Name::Spare(number).path(&self.directory)).await
@@ -67,7 +74,14 @@ impl<H: Host> Inner<H> {
         match done {
             // An earlier try did it, but reported an error.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            done => done.map(|()| spare),
+            done => {
+                done?;
+                if is_damaged {
+                    self.kept.borrow_mut().remove(&number);
+                    self.damaged.borrow_mut().insert(number, usage.bytes);
+                }
+                Ok(spare)
+            }
         }
     }
 
@@ -78,7 +92,14 @@ impl<H: Host> Inner<H> {
             let wanted = match files.next {
                 Next::Wanted => true,
                 Next::Ready(_) => false,
-                Next::Missing { retry, .. } => !files.spares.is_empty() || self.host.now() >= retry,
+                Next::Missing { retry, .. } => {
+                    let is_due = self.host.now() >= retry;
+                    if !is_due {
+                        // What rang may have been set for something earlier, and have taken the place of this retry.
+                        self.reclaim.ring_at(&self.host, retry);
+                    }
+                    is_due || !files.spares.is_empty()
+                }
             };
             if !wanted {
                 return;
@@ -89,6 +110,8 @@ impl<H: Host> Inner<H> {
         };
         let next = match self.make(number).await {
             Ok(segment) => {
+                let now = self.host.now();
+                [Cause::Full, Cause::Segment].iter().for_each(|cause| self.alarms.quiet(*cause, now));
                 let usage = Usage::new(Stage::Open, self.limits.segment_bytes);
                 self.files.borrow_mut().table.0.insert(number, usage);
                 Next::Ready(segment)
@@ -114,7 +137,7 @@ impl<H: Host> Inner<H> {
                 self.host.sync_dir(&self.directory).await?;
                 self.host.open_write(&path).await?
             }
-            None => self.host.create_zeroed(&path, self.limits.segment_bytes).await?,
+            None => self.create(&path).await?,
         };
         if file.size() != self.limits.segment_bytes {
             return Err(io::Error::other("a segment file has not its size"));
@@ -122,12 +145,26 @@ impl<H: Host> Inner<H> {
         Segment::begin(&self.host, file, number).await
     }
 
+    /// Makes a new file, but does not begin to when it cannot fit: trying fills the disk to the brim each time.
+    async fn create(&self, path: &Path) -> io::Result<H::File> {
+        let size = self.limits.segment_bytes;
+        match self.host.room(&self.directory).map(|room| room.bytes_free) {
+            Some(free) if free < size => {
+                let what = format!("a segment takes {size} bytes, and {free} are free");
+                Err(io::Error::new(io::ErrorKind::StorageFull, what))
+            }
+            _ => self.host.create_zeroed(path, size).await,
+        }
+    }
+
     async fn missing(&self, number: u32, error: &io::Error) -> Next<H> {
-        tracing::error!(log = self.number, segment = number, %error, "cannot make a segment");
         // What was made so far takes room away from others; at worst the next start removes it.
         self.host.remove(&Name::Segment(number).path(&self.directory)).await.ok();
-        let error = AppendError::from_io(error);
-        if error == AppendError::Failed {
+        let cause = error;
+        let error = AppendError::from_io(cause);
+        let is_full = error == AppendError::Full;
+        self.alarm(if is_full { Cause::Full } else { Cause::Segment }, cause);
+        if !is_full {
             count(&self.counters.failed_segments, 1);
         }
         let retry = self.host.now() + self.limits.retry_delay;

@@ -40,6 +40,22 @@ fn a_spool_in_memory_is_volatile_and_refused_unless_allowed() {
 }
 
 #[test]
+fn a_shard_on_a_file_system_of_its_own_is_looked_at_by_itself() {
+    let memory = Path::new("/dev/shm");
+    if !FileSystem::of(memory).is_ok_and(|found| found.name == "tmpfs") {
+        return;
+    }
+    let (folder, elsewhere) = (Folder::new(&std::env::temp_dir(), "volumes"), Folder::new(memory, "volumes"));
+    std::fs::create_dir(folder.0.join("shard-0")).unwrap();
+    std::os::unix::fs::symlink(&elsewhere.0, folder.0.join("shard-1")).unwrap();
+    let checks = checks(&spool(&folder.0));
+    let told: Vec<String> = checks[2..].iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1, "shard-0 is where the spool is: {told:?}");
+    assert!(told[0].starts_with("spool shard-1 keeps mail: the file system is tmpfs, volatile"), "{told:?}");
+    assert_eq!(checks[2].verdict, Verdict::Missing);
+}
+
+#[test]
 fn nothing_is_left_behind() {
     let folder = Folder::new(&std::env::temp_dir(), "left");
     let spool = spool(&folder.0);

@@ -1,5 +1,6 @@
 use super::*;
 use shard::metrics::Metrics;
+use spool::Alarm;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -79,6 +80,14 @@ fn snapshots() -> Vec<Snapshot> {
             counters: metrics.count.list(),
             gauges,
             latencies: metrics.latencies(),
+            takes_mail: shard == 0,
+            alarms: vec![Alarm {
+                log: 1,
+                cause: Cause::Full,
+                since: mail::WallTime(0),
+                times: 2,
+                what: "no room".into(),
+            }],
         }
     };
     vec![snapshot(0), snapshot(1)]
@@ -101,6 +110,10 @@ fn every_counter_gauge_and_latency_is_there_for_every_shard() {
     assert_eq!(accepted, [("0", 10.0), ("1", 11.0)]);
     assert_eq!(samples(&families, "mtad_spool_failed")[1].2, 1.0);
     assert_eq!(samples(&families, "mtad_only_here").len(), 1);
+    let alarms = samples(&families, "mtad_alarms");
+    assert_eq!(alarms.len(), 2 * Cause::ALL.len());
+    let raised: Vec<_> = alarms.iter().filter(|alarm| alarm.2 > 0.0).map(|alarm| &alarm.1["cause"]).collect();
+    assert_eq!(raised, ["full", "full"]);
     assert_eq!(samples(&families, "mtad_build_info")[0].1["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(samples(&families, "process_cpu_seconds_total")[0].2, 1.5);
     for (name, kind, _) in &families {

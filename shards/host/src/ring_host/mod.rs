@@ -20,6 +20,7 @@ mod probe;
 mod pump;
 mod resolver;
 mod ring;
+mod room;
 mod slots;
 mod stats;
 mod stream;
@@ -48,7 +49,7 @@ use self::core::{Due, Shared, now};
 use self::pool::Memory;
 use self::resolver::Resolver;
 use self::timers::TimerId;
-use crate::{AddressAnswer, DnsError, Host, MxAnswer, WorkError};
+use crate::{AddressAnswer, DnsError, Host, MxAnswer, Room, WorkError};
 
 pub use self::bell::RingBell;
 pub use self::conn::RingConn;
@@ -145,7 +146,7 @@ fn prepare(options: Options) -> io::Result<(LocalExecutor, RingHost)> {
         .map_err(io::Error::from)?;
     let resolver = Rc::new(Resolver::new(&shared, &options.dns));
     let random = Rc::new(Cell::new(RandomState::new().hash_one(now().0)));
-    Ok((executor, RingHost { shared, resolver, random, workers: options.workers }))
+    Ok((executor, RingHost { shared, resolver, random, workers: options.workers, rooms: Rc::default() }))
 }
 
 fn run<F, Fut>(executor: &LocalExecutor, host: RingHost, shard_main: F) -> io::Result<()>
@@ -185,6 +186,7 @@ pub struct RingHost {
     resolver: Rc<Resolver>,
     random: Rc<Cell<u64>>,
     workers: Option<Workers>,
+    rooms: Rc<room::Rooms>,
 }
 
 impl RingHost {
@@ -284,6 +286,10 @@ impl Host for RingHost {
     ) -> Result<T, WorkError> {
         let workers = self.workers.as_ref().ok_or(WorkError::Busy)?;
         workers::work(self.shared.clone(), workers, work, deadline).await
+    }
+
+    fn room(&self, directory: &Path) -> Option<Room> {
+        self.rooms.of(directory)
     }
 
     fn bell(&self) -> RingBell {

@@ -33,6 +33,8 @@ pub(crate) struct Disk {
     pub capacity: Cell<Option<u64>>,
     /// Reads at this offset fail with EIO.
     pub fail_read_at: Cell<Option<u64>>,
+    /// Opening this file fails with EIO.
+    pub fail_open: RefCell<Option<PathBuf>>,
     /// Writes behind block 0, by the number of bytes.
     pub writes: RefCell<Vec<usize>>,
 }
@@ -144,6 +146,9 @@ impl Disk {
     }
 
     pub async fn open(host: &TestHost, path: &Path) -> io::Result<DiskFile> {
+        if host.disk().fail_open.borrow().as_deref() == Some(path) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         let inode = host.disk().names.borrow().get(path).cloned().ok_or(io::ErrorKind::NotFound)?;
         let size = inode.borrow().len() as u64;
         Ok(DiskFile { host: host.clone(), inode, size })

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod crash;
+mod faults;
 mod scanning;
 
 use crate::testing::{Disk, TestHost};
