@@ -2,7 +2,7 @@
 
 use crate::configuration::{Settings, pattern_text, word};
 use crate::log;
-use shard::config::{Config, DomainPattern, Listen, Reception, Retry, Route};
+use shard::config::{Chunking, Config, DomainPattern, EightBit, Listen, Reception, Retry, Route};
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -172,6 +172,16 @@ fn describe_delivery(out: &mut String, relay: &Config) -> fmt::Result {
             if delivery.pipeline_messages { ", pipelined" } else { "" }
         ),
     )?;
+    let chunks = match delivery.chunking {
+        Chunking::Auto => "BDAT for binary content only",
+        Chunking::Always => "BDAT wherever it is offered",
+        Chunking::Never => "never BDAT",
+    };
+    let eight_bit = match delivery.eight_bit {
+        EightBit::Bounce => "returned to its sender",
+        EightBit::Send => "sent all the same",
+    };
+    row(out, "", &format!("{chunks}; 8-bit content without 8BITMIME is {eight_bit}"))?;
     row(
         out,
         "",

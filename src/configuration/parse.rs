@@ -4,8 +4,14 @@ use super::finding::{Finding, Findings, Problem, Severity};
 use super::section::{Keyed, Section};
 use super::{Settings, sense, value};
 use crate::log;
-use shard::config::{Config, Delivery, Listen, Reception, Retry, Route, Spool};
+use shard::config::{Chunking, Config, Delivery, EightBit, Listen, Reception, Retry, Route, Spool};
 use toml::de::DeTable;
+
+/// The words for when content is sent with BDAT.
+pub const CHUNKING: [(&str, Chunking); 3] =
+    [("auto", Chunking::Auto), ("always", Chunking::Always), ("never", Chunking::Never)];
+/// The words for what becomes of 8-bit content where 8BITMIME is not offered.
+pub const EIGHT_BIT: [(&str, EightBit); 2] = [("send", EightBit::Send), ("bounce", EightBit::Bounce)];
 
 /// Parses the `text` of `file`. Gives the settings with warnings, or the errors along with the warnings.
 pub fn parse(file: &str, text: &str) -> Result<(Settings, Vec<Finding>), Vec<Finding>> {
@@ -150,6 +156,8 @@ fn read_delivery(section: Section<'_>, delivery: &mut Delivery) {
     section.read("recipients_max", value::count, &mut delivery.recipients_max);
     section.read("transactions_max", value::count, &mut delivery.transactions_max);
     section.read("pipeline_messages", value::truth, &mut delivery.pipeline_messages);
+    section.read("chunking", |value| value::word_of(value, &CHUNKING), &mut delivery.chunking);
+    section.read("eight_bit", |value| value::word_of(value, &EIGHT_BIT), &mut delivery.eight_bit);
     section.read("idle_timeout", value::duration, &mut delivery.idle_timeout);
     section.read("connect_timeout", value::duration, &mut delivery.connect_timeout);
     section.read("reply_timeout", value::duration, &mut delivery.reply_timeout);

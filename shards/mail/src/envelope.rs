@@ -15,6 +15,8 @@ pub enum BodyType {
     SevenBit,
     /// `BODY=8BITMIME`: it has bytes above 127.
     EightBit,
+    /// `BODY=BINARYMIME` (RFC 3030 section 3): it is no sequence of lines that DATA could carry.
+    Binary,
 }
 
 /// Who sent it, who shall have it, and what the content needs of the next hop.

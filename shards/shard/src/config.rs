@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use queue::Retry;
+pub use smtp::send::{Chunking, EightBit};
 
 /// The configuration of a relay, the same for all its shards.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,6 +120,10 @@ pub struct Delivery {
     /// Whether the commands of the next message may leave right behind the content of one, when the next hop offers
     /// PIPELINING and more mail waits than connections are open.
     pub pipeline_messages: bool,
+    /// When content is sent with BDAT.
+    pub chunking: Chunking,
+    /// What becomes of 8-bit content where 8BITMIME is not offered.
+    pub eight_bit: EightBit,
     /// How long a connection waits for another message.
     pub idle_timeout: Duration,
     /// Wait for a connection to be opened.
@@ -186,6 +191,8 @@ impl Default for Delivery {
             recipients_max: 100,
             transactions_max: 1000,
             pipeline_messages: true,
+            chunking: Chunking::default(),
+            eight_bit: EightBit::default(),
             idle_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(30),
             reply_timeout: Duration::from_secs(300),

@@ -68,7 +68,7 @@ impl<H: Host> Link<H> {
                     self.flush(shard).await.ok();
                     return Err(reply);
                 }
-                Step::Content | Step::Done(_) => unreachable!("no transaction has begun"),
+                Step::Content | Step::Chunk | Step::Done(_) => unreachable!("no transaction has begun"),
             }
         }
     }
@@ -139,6 +139,12 @@ impl<H: Host> Link<H> {
                     self.session.content_sent(shard.host.now());
                     sent.err()
                 }
+                Step::Chunk => {
+                    content_sent = true;
+                    let sent = self.send_chunk(content).await;
+                    self.session.content_sent(shard.host.now());
+                    sent.err()
+                }
                 Step::Close(reply) => Some(reply.unwrap_or_else(closed_early)),
                 Step::Ready => unreachable!("a transaction is open"),
             };
@@ -175,6 +181,22 @@ impl<H: Host> Link<H> {
                 Ok(()) => self.conn.send(&mut commands, deadline).await,
                 failed => failed,
             },
+        };
+        self.out.shrink_to(OUT_BYTES_KEPT);
+        sent.map_err(|error| lost(&error))
+    }
+
+    /// Sends the content behind its BDAT command, which waits.
+    async fn send_chunk(&mut self, content: &Content) -> Result<(), Reply> {
+        let (chunk, deadline) = (content.chunk(), self.session.deadline());
+        let sent = if chunk.len() <= JOINED_BYTES_MAX {
+            self.out.extend_from_slice(&chunk);
+            self.conn.send(&mut self.out, deadline).await
+        } else {
+            match self.conn.send(&mut self.out, deadline).await {
+                Ok(()) => self.conn.send_bytes(chunk, deadline).await,
+                failed => failed,
+            }
         };
         self.out.shrink_to(OUT_BYTES_KEPT);
         sent.map_err(|error| lost(&error))
@@ -247,6 +269,8 @@ fn transaction(order: &Order, content: &Content) -> Transaction {
 fn profile<H: Host>(shard: &Shard<H>) -> Profile {
     let delivery = &shard.config.delivery;
     Profile {
+        chunking: delivery.chunking,
+        eight_bit: delivery.eight_bit,
         greeting_timeout: delivery.reply_timeout,
         ehlo_timeout: delivery.reply_timeout,
         mail_timeout: delivery.reply_timeout,

@@ -17,6 +17,8 @@ pub enum Command<'a> {
     Rcpt(&'a str),
     /// `DATA`.
     Data,
+    /// `BDAT` (RFC 3030 section 2).
+    Bdat(Chunk),
     /// `RSET`.
     Rset,
     /// `NOOP`, whatever its argument.
@@ -36,10 +38,19 @@ pub struct Mail<'a> {
     pub path: &'a str,
     /// `SIZE=`, in bytes; what no number can hold is `u64::MAX` (RFC 1870).
     pub size: Option<u64>,
-    /// `BODY=` (RFC 6152).
+    /// `BODY=` (RFC 6152, RFC 3030 section 3).
     pub body: BodyType,
     /// `SMTPUTF8` (RFC 6531).
     pub utf8: bool,
+}
+
+/// The argument of `BDAT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// How many bytes follow the line.
+    pub bytes: u64,
+    /// `LAST`: the message ends with them.
+    pub is_last: bool,
 }
 
 /// Why a line is no command.
@@ -55,12 +66,16 @@ pub enum CommandError {
     Argument,
     /// A parameter of MAIL or RCPT that was not announced.
     Parameter,
+    /// `BDAT` without a size that can be read, so that nobody knows where the next command begins.
+    ChunkSize,
 }
 
 /// Longest name in EHLO and HELO, in bytes (RFC 5321 section 4.5.3.1.2).
 const NAME_BYTES_MAX: usize = 255;
 /// Most digits in `SIZE=` (RFC 1870 section 5).
 const SIZE_DIGITS_MAX: usize = 20;
+/// Most digits in the size of a chunk. RFC 3030 sets no bound; so many count more bytes than anybody sends.
+const CHUNK_DIGITS_MAX: usize = 18;
 
 #[derive(Clone, Copy)]
 enum Verb {
@@ -69,6 +84,7 @@ enum Verb {
     Mail,
     Rcpt,
     Data,
+    Bdat,
     Rset,
     Noop,
     Vrfy,
@@ -82,6 +98,7 @@ const VERBS: [(&str, Verb); 17] = [
     ("RCPT", Verb::Rcpt),
     ("MAIL", Verb::Mail),
     ("DATA", Verb::Data),
+    ("BDAT", Verb::Bdat),
     ("EHLO", Verb::Ehlo),
     ("QUIT", Verb::Quit),
     ("RSET", Verb::Rset),
@@ -94,7 +111,6 @@ const VERBS: [(&str, Verb); 17] = [
     ("TURN", Verb::NotImplemented),
     ("ATRN", Verb::NotImplemented),
     ("AUTH", Verb::NotImplemented),
-    ("BDAT", Verb::NotImplemented),
     ("STARTTLS", Verb::NotImplemented),
 ];
 
@@ -113,6 +129,7 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, CommandError> {
         Verb::Mail => mail(argument).map(Command::Mail),
         Verb::Rcpt => rcpt(argument).map(Command::Rcpt),
         Verb::Data => alone(argument, Command::Data),
+        Verb::Bdat => chunk(argument).map(Command::Bdat).ok_or(CommandError::ChunkSize),
         Verb::Rset => alone(argument, Command::Rset),
         Verb::Quit => alone(argument, Command::Quit),
         Verb::Noop => Ok(Command::Noop),
@@ -160,6 +177,18 @@ fn rcpt(argument: &str) -> Result<&str, CommandError> {
     if parameters.is_empty() { Ok(path) } else { Err(CommandError::Parameter) }
 }
 
+/// RFC 3030 section 2: `bdat-cmd ::= "BDAT" SP chunk-size [ SP end-marker ] CR LF`.
+fn chunk(argument: &str) -> Option<Chunk> {
+    let (size, is_last) = match argument.split_once(' ') {
+        Some((size, marker)) if marker.trim_start_matches(' ').eq_ignore_ascii_case("LAST") => (size, true),
+        Some(_) => return None,
+        None => (argument, false),
+    };
+    let is_number = (1..=CHUNK_DIGITS_MAX).contains(&size.len()) && size.bytes().all(|b| b.is_ascii_digit());
+    let bytes = size.parse().ok().filter(|_| is_number)?;
+    Some(Chunk { bytes, is_last })
+}
+
 fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), CommandError> {
     match slot.replace(value) {
         None => Ok(()),
@@ -180,6 +209,7 @@ fn body_value(value: Option<&str>) -> Result<BodyType, CommandError> {
     match value {
         Some(value) if value.eq_ignore_ascii_case("7BIT") => Ok(BodyType::SevenBit),
         Some(value) if value.eq_ignore_ascii_case("8BITMIME") => Ok(BodyType::EightBit),
+        Some(value) if value.eq_ignore_ascii_case("BINARYMIME") => Ok(BodyType::Binary),
         Some(_) => Err(CommandError::Parameter),
         None => Err(CommandError::Argument),
     }

@@ -10,7 +10,7 @@
 //! C* COUNT text                         the same text COUNT times, then CRLF
 //! C| text                               the client sends this without CRLF
 //! S: text                               the server says a line; a last * stands for anything
-//! = stored <SENDER> <RCPT>... [8bit] [utf8] [dotted]    a message was stored; its content follows
+//! = stored <SENDER> <RCPT>... [8bit|binary] [utf8] [dotted]    a message was stored; its content follows
 //! | text                                a line of the content, after the Received field
 //! = closed REASON                       the session was closed
 //! + SECONDS s                           time passes
@@ -181,6 +181,7 @@ fn assert_stored(dialog: &Dialog, incoming: &Incoming, envelope: &str, content: 
     let mut words = vec![sender.as_ref().map_or("<>".to_string(), |sender| format!("<{sender}>"))];
     words.extend(recipients.iter().map(|recipient| format!("<{recipient}>")));
     words.extend((*body == BodyType::EightBit).then(|| "8bit".to_string()));
+    words.extend((*body == BodyType::Binary).then(|| "binary".to_string()));
     words.extend(utf8.then(|| "utf8".to_string()));
     words.extend(incoming.dotted.then(|| "dotted".to_string()));
     assert_eq!(words.join(" "), envelope, "{}", dialog.name);

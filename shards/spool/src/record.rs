@@ -208,7 +208,8 @@ pub(crate) fn put_message(
     fixed[..8].copy_from_slice(&accepted.0.to_le_bytes());
     fixed[8] = u8::from(envelope.body == BodyType::EightBit)
         | u8::from(envelope.utf8) << 1
-        | u8::from(envelope.sender.is_some()) << 2;
+        | u8::from(envelope.sender.is_some()) << 2
+        | u8::from(envelope.body == BodyType::Binary) << 3;
     fixed[10..12].copy_from_slice(&(envelope.recipients.len() as u16).to_le_bytes());
     fixed[12..16].copy_from_slice(&(content.len() as u32).to_le_bytes());
     out.put(&fixed);
@@ -242,7 +243,12 @@ pub(crate) fn message_body(body: &[u8]) -> Option<MessageBody> {
     let content_bytes = cursor.u32()?;
     let sender = if flags & 4 != 0 { Some(cursor.address()?) } else { None };
     let recipients = (0..count).map(|_| cursor.address()).collect::<Option<Vec<_>>>()?;
-    let body = if flags & 1 != 0 { BodyType::EightBit } else { BodyType::SevenBit };
+    let body = match flags & 0b1001 {
+        0 => BodyType::SevenBit,
+        1 => BodyType::EightBit,
+        8 => BodyType::Binary,
+        _ => return None,
+    };
     let envelope = Envelope { sender, recipients, body, utf8: flags & 2 != 0 };
     (cursor.0.len() == content_bytes as usize).then_some(MessageBody { accepted, envelope, content_bytes })
 }
@@ -362,7 +368,7 @@ mod tests {
     fn envelopes() -> Vec<Envelope> {
         let mut all = Vec::new();
         for sender in [None, Some(address("a@b.example")), Some(address("jörg@münchen.example"))] {
-            for body in [BodyType::SevenBit, BodyType::EightBit] {
+            for body in [BodyType::SevenBit, BodyType::EightBit, BodyType::Binary] {
                 for utf8 in [false, true] {
                     for count in [1, 2, 300] {
                         let recipients =

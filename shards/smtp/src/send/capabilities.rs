@@ -1,6 +1,6 @@
 //! What a next hop offers (RFC 5321 section 4.1.1.1), and what it therefore cannot be given.
 
-use super::Transaction;
+use super::{Chunking, EightBit, Profile, Transaction};
 use mail::{BodyType, Reply};
 
 /// The extensions in a reply to EHLO that we use. None after HELO.
@@ -12,6 +12,10 @@ pub struct Capabilities {
     pub size: Option<u64>,
     /// 8BITMIME (RFC 6152).
     pub eight_bit: bool,
+    /// BDAT (RFC 3030 section 2).
+    pub chunking: bool,
+    /// BINARYMIME (RFC 3030 section 3).
+    pub binary: bool,
     /// SMTPUTF8 (RFC 6531).
     pub utf8: bool,
     /// Replies have enhanced codes (RFC 2034). We read them in any case.
@@ -28,6 +32,8 @@ impl Capabilities {
             let is = |name: &str| keyword.eq_ignore_ascii_case(name);
             offered.pipelining |= is("PIPELINING");
             offered.eight_bit |= is("8BITMIME");
+            offered.chunking |= is("CHUNKING");
+            offered.binary |= is("BINARYMIME");
             offered.utf8 |= is("SMTPUTF8");
             offered.enhanced |= is("ENHANCEDSTATUSCODES");
             if is("SIZE") {
@@ -38,8 +44,18 @@ impl Capabilities {
         offered
     }
 
+    /// Whether the content of `transaction` goes to this next hop with BDAT.
+    pub fn takes_chunk(&self, transaction: &Transaction, profile: &Profile) -> bool {
+        self.chunking
+            && match profile.chunking {
+                Chunking::Never => false,
+                Chunking::Auto => transaction.envelope.body == BodyType::Binary,
+                Chunking::Always => true,
+            }
+    }
+
     /// Why `transaction` cannot be given to this next hop: the reply that all its recipients fail with.
-    pub fn obstacle(&self, transaction: &Transaction) -> Option<Reply> {
+    pub fn obstacle(&self, transaction: &Transaction, profile: &Profile) -> Option<Reply> {
         if transaction.needs_utf8() && !self.utf8 {
             return Some(Reply::new(
                 550,
@@ -47,12 +63,24 @@ impl Capabilities {
                 "UTF-8 address or header, but the next hop has no SMTPUTF8",
             ));
         }
-        if transaction.envelope.body == BodyType::EightBit && !self.eight_bit {
-            return Some(Reply::new(554, (5, 6, 3), "8-bit content, but the next hop has no 8BITMIME"));
+        if let Some(text) = self.body_obstacle(transaction, profile) {
+            return Some(Reply::new(554, (5, 6, 3), text));
         }
         match self.size {
             Some(limit) if limit > 0 && transaction.size > limit => {
                 Some(Reply::new(552, (5, 3, 4), "message larger than the next hop accepts"))
+            }
+            _ => None,
+        }
+    }
+
+    fn body_obstacle(&self, transaction: &Transaction, profile: &Profile) -> Option<&'static str> {
+        let sends_anyway = self.eight_bit || profile.eight_bit == EightBit::Send;
+        match transaction.envelope.body {
+            BodyType::EightBit if !sends_anyway => Some("8-bit content, but the next hop has no 8BITMIME"),
+            // RFC 3030 section 3: without a conversion it cannot be delivered.
+            BodyType::Binary if !self.binary || !self.takes_chunk(transaction, profile) => {
+                Some("binary content, but the next hop has no BINARYMIME, or is not given BDAT")
             }
             _ => None,
         }
@@ -69,9 +97,16 @@ mod tests {
     #[test]
     fn extensions_are_read_in_any_case_and_order() {
         let text = "mx.example greets\nsize 1000\nPipelining\n8BITMIME \nX-UNKNOWN a b\nSMTPUTF8\n\
-                    EnhancedStatusCodes\n";
-        let all =
-            Capabilities { pipelining: true, size: Some(1000), eight_bit: true, utf8: true, enhanced: true };
+                    EnhancedStatusCodes\nchunking\nBinaryMime\n";
+        let all = Capabilities {
+            pipelining: true,
+            size: Some(1000),
+            eight_bit: true,
+            chunking: true,
+            binary: true,
+            utf8: true,
+            enhanced: true,
+        };
         assert_eq!(Capabilities::of(&Reply::bare(250, text)), all);
         assert_eq!(Capabilities::of(&Reply::bare(250, "")), Capabilities::default());
         assert_eq!(Capabilities::of(&Reply::bare(250, "PIPELINING")), Capabilities::default());
@@ -93,8 +128,11 @@ mod tests {
         };
         let plain = whole(simple.clone());
         let none = Capabilities::default();
-        let code =
-            |offered: &Capabilities, t: &Transaction| offered.obstacle(t).and_then(|reply| reply.enhanced);
+        let mut profile = Profile::new("me.example");
+        let strict = profile.clone();
+        let code = |offered: &Capabilities, t: &Transaction| {
+            offered.obstacle(t, &strict).and_then(|reply| reply.enhanced)
+        };
         let sized = |limit| Capabilities { size: Some(limit), ..none.clone() };
         let detail = |subject, detail| Some(mail::Enhanced(5, subject, detail));
         assert_eq!(code(&none, &plain), None);
@@ -104,6 +142,22 @@ mod tests {
         let eight = whole(Envelope { body: BodyType::EightBit, ..simple.clone() });
         assert_eq!(code(&none, &eight), detail(6, 3));
         assert_eq!(code(&Capabilities { eight_bit: true, ..none.clone() }, &eight), None);
+        profile.eight_bit = EightBit::Send;
+        assert_eq!(none.obstacle(&eight, &profile), None);
+        let binary = whole(Envelope { body: BodyType::Binary, ..simple.clone() });
+        let chunks = Capabilities { chunking: true, eight_bit: true, ..none.clone() };
+        assert_eq!(code(&chunks, &binary), detail(6, 3));
+        assert_eq!(code(&Capabilities { binary: true, ..none.clone() }, &binary), detail(6, 3));
+        let both = Capabilities { binary: true, ..chunks.clone() };
+        for (chunking, takes_binary, takes_text) in
+            [(Chunking::Auto, true, false), (Chunking::Always, true, true), (Chunking::Never, false, false)]
+        {
+            profile.chunking = chunking;
+            assert_eq!(both.takes_chunk(&binary, &profile), takes_binary);
+            assert_eq!(both.obstacle(&binary, &profile).is_none(), takes_binary);
+            assert_eq!(both.takes_chunk(&plain, &profile), takes_text);
+            assert!(!none.takes_chunk(&binary, &profile) && !none.takes_chunk(&plain, &profile));
+        }
         for needs in [
             Envelope { utf8: true, ..simple.clone() },
             Envelope { sender: Some(mailbox("é@b")), ..simple.clone() },

@@ -31,6 +31,8 @@ pub(super) enum Turn {
     Send,
     /// Send the content.
     Content,
+    /// Send the content in a chunk, after its command.
+    Chunk,
     /// The next hop waits for content, but has accepted nobody: send the final dot alone.
     EmptyContent,
     /// Nothing is left to do. Each recipient has its outcome.
@@ -48,9 +50,19 @@ pub(super) struct Exchange {
     /// One for each recipient.
     verdicts: Vec<Verdict>,
     slate: Slate,
-    /// The next command to send; `None` once DATA has been sent.
+    form: Form,
+    /// The next command to send; `None` once DATA has been sent, or with BDAT the last RCPT.
     unsent: Option<Command>,
     stage: Stage,
+}
+
+/// How the content is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// With DATA, once it is answered with 354.
+    Data,
+    /// With BDAT, once somebody is accepted.
+    Chunk,
 }
 
 #[derive(Clone, Debug)]
@@ -84,13 +96,13 @@ enum Stage {
 }
 
 impl Exchange {
-    pub(super) fn new(transaction: Transaction, slate: Slate) -> Exchange {
+    pub(super) fn new(transaction: Transaction, slate: Slate, form: Form) -> Exchange {
         let first = match slate {
             Slate::Clean => Command::Mail,
             Slate::Dirty => Command::Reset,
         };
         let verdicts = vec![Verdict::Open; transaction.recipients.len()];
-        Exchange { transaction, verdicts, slate, unsent: Some(first), stage: Stage::Commands(first) }
+        Exchange { transaction, verdicts, slate, form, unsent: Some(first), stage: Stage::Commands(first) }
     }
 
     /// What is waited for.
@@ -103,6 +115,11 @@ impl Exchange {
             Stage::Content => Phase::Content(self.transaction.size),
             Stage::Final | Stage::EmptyFinal => Phase::Final,
         }
+    }
+
+    /// How the content is sent.
+    pub(super) fn form(&self) -> Form {
+        self.form
     }
 
     /// Whether RSET must come before the next transaction.
@@ -136,8 +153,11 @@ impl Exchange {
                 Turn::Unexpected(reply)
             }
             Stage::Final | Stage::EmptyFinal => {
-                // RFC 5321 section 4.1.1.4: the end of data clears the buffers whatever the reply.
-                self.slate = Slate::Clean;
+                // RFC 5321 section 4.1.1.4: the end of data clears the buffers whatever the reply. RFC 3030 section 2
+                // says so of a chunk that was taken only.
+                if self.form == Form::Data || reply.class() == Class::Success {
+                    self.slate = Slate::Clean;
+                }
                 self.settle_accepted(&reply);
                 Turn::Over
             }
@@ -196,6 +216,9 @@ impl Exchange {
             Turn::Wait
         } else if self.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Settled(_))) {
             Turn::Over
+        } else if next.is_none() {
+            self.stage = Stage::Content;
+            Turn::Chunk
         } else {
             Turn::Send
         }
@@ -238,8 +261,8 @@ impl Exchange {
             Command::Reset => Some(Command::Mail),
             Command::Mail => Some(Command::Recipient(0)),
             Command::Recipient(index) if index < last => Some(Command::Recipient(index + 1)),
-            Command::Recipient(_) => Some(Command::Data),
-            Command::Data => None,
+            Command::Recipient(_) if self.form == Form::Data => Some(Command::Data),
+            Command::Recipient(_) | Command::Data => None,
         }
     }
 
@@ -257,6 +280,13 @@ impl Exchange {
         out.extend_from_slice(b"\r\n");
     }
 
+    /// Writes the command that the content follows: all of it in one chunk.
+    pub(super) fn write_chunk(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"BDAT ");
+        out.extend_from_slice(itoa::Buffer::new().format(self.transaction.size).as_bytes());
+        out.extend_from_slice(b" LAST\r\n");
+    }
+
     fn write_mail(&self, offered: &Capabilities, out: &mut Vec<u8>) {
         out.extend_from_slice(b"MAIL FROM:<");
         if let Some(sender) = &self.transaction.envelope.sender {
@@ -269,6 +299,9 @@ impl Exchange {
         }
         if offered.eight_bit && self.transaction.envelope.body == BodyType::EightBit {
             out.extend_from_slice(b" BODY=8BITMIME");
+        }
+        if offered.binary && self.transaction.envelope.body == BodyType::Binary {
+            out.extend_from_slice(b" BODY=BINARYMIME");
         }
         if offered.utf8 && self.transaction.needs_utf8() {
             out.extend_from_slice(b" SMTPUTF8");

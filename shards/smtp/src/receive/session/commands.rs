@@ -3,17 +3,17 @@
 use alloc::vec::Vec;
 use core::mem;
 
-use mail::{Address, Reply};
+use mail::{Address, BodyType, Reply};
 
 use super::{Hello, Protocol, Session, State};
-use crate::command::{self, Command, Mail};
+use crate::command::{self, Command, CommandError, Mail};
 use crate::extension;
 use crate::receive::input::Line;
 use crate::receive::transaction::{Recipients, Transaction, recipient, sender};
 use crate::receive::{AskTicket, BeginTicket, CloseReason, Step, replies};
 
 /// How a command is answered.
-enum Answer {
+pub(super) enum Answer {
     /// The driver has to be asked first.
     Ask(Step),
     /// With success, though it brought no message forward.
@@ -36,6 +36,9 @@ impl Session {
             Line::TooLong => Answer::Refused(&replies::LINE_TOO_LONG),
             Line::Whole(line) => match command::parse(line) {
                 Ok(command) => self.execute(command, out),
+                Err(error @ CommandError::ChunkSize) => {
+                    Answer::HangUp(replies::of_error(error), CloseReason::LostTrack)
+                }
                 Err(error) => Answer::Refused(replies::of_error(error)),
             },
         };
@@ -46,11 +49,7 @@ impl Session {
                     out.extend_from_slice(reply);
                 }
             }
-            Answer::Misplaced(reply) => {
-                if self.count_idle(out) {
-                    reply.encode(out);
-                }
-            }
+            Answer::Misplaced(reply) => self.misplace(reply, out),
             Answer::Refused(reply) => self.refuse(reply, out),
             Answer::HangUp(reply, reason) => self.hang_up(reply, reason, out),
             Answer::Said => {}
@@ -63,6 +62,7 @@ impl Session {
             Command::Mail(mail) => self.mail(&mail),
             Command::Rcpt(path) => self.rcpt(path),
             Command::Data => self.data(),
+            Command::Bdat(chunk) => self.bdat(chunk),
             Command::Ehlo(name) => self.greet(name, Protocol::Esmtp, out),
             Command::Helo(name) => self.greet(name, Protocol::Smtp, out),
             Command::Rset => {
@@ -99,7 +99,7 @@ impl Session {
         if self.hello.is_none() {
             return Answer::Misplaced(&replies::EHLO_FIRST);
         }
-        if matches!(self.state, State::Open(_)) {
+        if matches!(self.state, State::Open(_) | State::Between(_)) {
             return Answer::Misplaced(&replies::MAIL_TWICE);
         }
         // RFC 1870 section 6.1: known to be too large before any of it is sent.
@@ -124,8 +124,10 @@ impl Session {
     }
 
     fn rcpt(&mut self, path: &str) -> Answer {
-        let State::Open(transaction) = &self.state else {
-            return Answer::Misplaced(&replies::MAIL_FIRST);
+        let transaction = match &self.state {
+            State::Open(transaction) => transaction,
+            State::Between(_) => return Answer::Misplaced(&replies::CHUNKS_BEGUN),
+            _ => return Answer::Misplaced(&replies::MAIL_FIRST),
         };
         let recipient = match recipient(path, transaction.utf8, &self.profile.hostname) {
             Ok(recipient) => recipient,
@@ -150,11 +152,20 @@ impl Session {
                 self.state = State::Open(transaction);
                 Answer::Misplaced(&replies::NO_RECIPIENTS)
             }
+            // RFC 3030 section 3: DATA could not carry what was declared.
+            State::Open(transaction) if transaction.body == BodyType::Binary => {
+                self.state = State::Open(transaction);
+                Answer::Misplaced(&replies::BINARY_IN_DATA)
+            }
             State::Open(transaction) => {
-                self.state = State::Beginning(transaction);
+                self.state = State::Beginning(transaction, None);
                 Answer::Ask(Step::Begin(BeginTicket(())))
             }
-            // Commands are read in two states: without a transaction it is the idle one, which is left as it was.
+            between @ State::Between(_) => {
+                self.state = between;
+                Answer::Misplaced(&replies::CHUNKS_BEGUN)
+            }
+            // Otherwise commands are read in the idle state only, which is left as it was.
             _ => Answer::Misplaced(&replies::MAIL_FIRST),
         }
     }

@@ -359,11 +359,14 @@ fn any_bytes_at_any_time_leave_every_recipient_with_an_outcome() {
         b" 5.1.1 x",
         b"250-SIZE 5\r\n",
         b"nonsense",
+        b"250-mx\r\n250-CHUNKING\r\n250 PIPELINING\r\n",
     ];
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let (mut done, mut lost, mut delivered) = (0, 0, 0);
     for _ in 0..20_000 {
-        let mut session = Session::new(Rc::new(Profile::new("me.example")), Time(0));
+        let chunking = if random.below(2) == 0 { Chunking::Always } else { Chunking::Auto };
+        let profile = Profile { chunking, ..Profile::new("me.example") };
+        let mut session = Session::new(Rc::new(profile), Time(0));
         let mut out = Vec::new();
         let mut open = 0;
         for turn in 0..1 + random.below(40) as u64 {
@@ -379,8 +382,8 @@ fn any_bytes_at_any_time_leave_every_recipient_with_an_outcome() {
                     open = 1 + random.below(3);
                     session.begin(transaction(open), Time(turn), &mut out);
                 }
-                Step::Content if random.below(2) == 0 => session.feed(words[random.below(words.len())]),
-                Step::Content => session.content_sent(Time(turn)),
+                Step::Content | Step::Chunk if random.below(2) == 0 => session.feed(words[random.below(words.len())]),
+                Step::Content | Step::Chunk => session.content_sent(Time(turn)),
                 Step::Done(outcomes) => {
                     assert_eq!(outcomes.len(), open);
                     delivered +=
