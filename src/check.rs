@@ -2,7 +2,7 @@
 
 use crate::configuration::{Settings, pattern_text, word};
 use crate::log;
-use shard::config::{Chunking, Config, DomainPattern, EightBit, Listen, Reception, Retry, Route};
+use shard::config::{Bounce, Chunking, Config, DomainPattern, EightBit, Listen, Reception, Retry, Route};
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -39,6 +39,7 @@ fn describe(out: &mut String, settings: &Settings) -> fmt::Result {
     describe_retry(out, &relay.retry)?;
     describe_reception(out, &relay.reception)?;
     describe_delivery(out, relay)?;
+    describe_bounce(out, &relay.bounce)?;
     match settings.metrics {
         Some(address) => row(out, "metrics", &format!("http://{address}/metrics and /health"))?,
         None => row(out, "metrics", "none")?,
@@ -193,6 +194,16 @@ fn describe_delivery(out: &mut String, relay: &Config) -> fmt::Result {
             time(delivery.final_timeout),
             time(delivery.idle_timeout)
         ),
+    )
+}
+
+fn describe_bounce(out: &mut String, bounce: &Bounce) -> fmt::Result {
+    let who = if bounce.delay_reports { "did not say otherwise" } else { "asked for it" };
+    let (after, whole) = (time(bounce.delay_after), bytes(bounce.return_bytes_max as u64));
+    row(
+        out,
+        "bounce",
+        &format!("told of a delay after {after}: senders who {who}; up to {whole} come back whole"),
     )
 }
 

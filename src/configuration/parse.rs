@@ -4,7 +4,7 @@ use super::finding::{Finding, Findings, Problem, Severity};
 use super::section::{Keyed, Section};
 use super::{Settings, sense, value};
 use crate::log;
-use shard::config::{Chunking, Config, Delivery, EightBit, Listen, Reception, Retry, Route, Spool};
+use shard::config::{Bounce, Chunking, Config, Delivery, EightBit, Listen, Reception, Retry, Route, Spool};
 use toml::de::DeTable;
 
 /// The words for when content is sent with BDAT.
@@ -61,6 +61,7 @@ fn read_document(document: Section<'_>, settings: &mut Settings, findings: &Find
     read_retry(document.section("retry"), &mut relay.retry, findings);
     read_reception(document.section("reception"), &mut relay.reception);
     read_delivery(document.section("delivery"), &mut relay.delivery);
+    read_bounce(document.section("bounce"), &mut relay.bounce);
     let metrics = document.section("metrics");
     metrics.read("address", value::address_or_none, &mut settings.metrics);
     metrics.end();
@@ -164,6 +165,13 @@ fn read_delivery(section: Section<'_>, delivery: &mut Delivery) {
     section.read("data_timeout", value::duration, &mut delivery.data_timeout);
     section.read("final_timeout", value::duration, &mut delivery.final_timeout);
     section.read("port", value::count, &mut delivery.port);
+    section.end();
+}
+
+fn read_bounce(section: Section<'_>, bounce: &mut Bounce) {
+    section.read("delay_after", value::duration, &mut bounce.delay_after);
+    section.read("delay_reports", value::truth, &mut bounce.delay_reports);
+    section.read("return_bytes_max", value::memory, &mut bounce.return_bytes_max);
     section.end();
 }
 

@@ -26,6 +26,8 @@ pub struct Config {
     pub reception: Reception,
     /// How next hops are spoken to.
     pub delivery: Delivery,
+    /// What senders are told.
+    pub bounce: Bounce,
 }
 
 /// Where messages are kept.
@@ -138,6 +140,18 @@ pub struct Delivery {
     pub port: u16,
 }
 
+/// What senders are told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bounce {
+    /// Age at which a message is delayed, so that who wants to know is told when the next attempt is deferred.
+    pub delay_after: Duration,
+    /// Whether senders who did not say what they want to know are told of delays.
+    pub delay_reports: bool,
+    /// Largest content that comes back whole in a failure report when the sender asked for it (RET=FULL); of a larger
+    /// one the header does.
+    pub return_bytes_max: usize,
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -152,6 +166,7 @@ impl Default for Config {
             retry: Retry::default(),
             reception: Reception::default(),
             delivery: Delivery::default(),
+            bounce: Bounce::default(),
         }
     }
 }
@@ -164,6 +179,16 @@ impl Default for Spool {
             spares_max: 4,
             allow_volatile: false,
             deliveries_max: 10_000_000,
+        }
+    }
+}
+
+impl Default for Bounce {
+    fn default() -> Bounce {
+        Bounce {
+            delay_after: Duration::from_secs(4 * 3600),
+            delay_reports: false,
+            return_bytes_max: 256 << 10,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Command lines (RFC 5321 section 4.1), parsed without copying.
 
-use mail::BodyType;
+use mail::parameters::{is_envelope_id, is_original};
+use mail::{BodyType, Notify, Return};
 use memchr::memchr3;
 
 /// A command line that could be read.
@@ -12,9 +13,8 @@ pub enum Command<'a> {
     Helo(&'a str),
     /// `MAIL FROM:`.
     Mail(Mail<'a>),
-    /// `RCPT TO:` and the path between its angle brackets, without a source route. Nothing is known of it yet:
-    /// whether it may hold UTF-8 depends on the transaction.
-    Rcpt(&'a str),
+    /// `RCPT TO:`.
+    Rcpt(Rcpt<'a>),
     /// `DATA`.
     Data,
     /// `BDAT` (RFC 3030 section 2).
@@ -32,7 +32,7 @@ pub enum Command<'a> {
 }
 
 /// The argument of `MAIL` (RFC 5321 section 4.1.1.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mail<'a> {
     /// The path between the angle brackets, without a source route; empty for the null reverse-path.
     pub path: &'a str,
@@ -42,6 +42,22 @@ pub struct Mail<'a> {
     pub body: BodyType,
     /// `SMTPUTF8` (RFC 6531).
     pub utf8: bool,
+    /// `RET` (RFC 3461 section 4.3).
+    pub returns: Option<Return>,
+    /// `ENVID` (RFC 3461 section 4.4), in xtext.
+    pub envelope_id: Option<&'a str>,
+}
+
+/// The argument of `RCPT` (RFC 5321 section 4.1.1.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rcpt<'a> {
+    /// The path between the angle brackets, without a source route. Nothing is known of it yet: whether it may hold
+    /// UTF-8 depends on the transaction.
+    pub path: &'a str,
+    /// `NOTIFY` (RFC 3461 section 4.1).
+    pub notify: Option<Notify>,
+    /// `ORCPT` (RFC 3461 section 4.2), in xtext or, of the type `utf-8`, in UTF-8.
+    pub original: Option<&'a str>,
 }
 
 /// The argument of `BDAT`.
@@ -152,29 +168,59 @@ fn client_name(argument: &str) -> Result<&str, CommandError> {
 
 fn mail(argument: &str) -> Result<Mail<'_>, CommandError> {
     let (path, parameters) = path_and_parameters(argument, "FROM:")?;
-    let (mut size, mut body, mut utf8) = (None, None, None);
-    for parameter in parameters.split(' ').filter(|parameter| !parameter.is_empty()) {
-        let (keyword, value) = match parameter.split_once('=') {
-            Some((keyword, value)) => (keyword, Some(value)),
-            None => (parameter, None),
-        };
-        if keyword.eq_ignore_ascii_case("SIZE") {
-            set_once(&mut size, size_value(value)?)?;
-        } else if keyword.eq_ignore_ascii_case("BODY") {
+    let mut mail = Mail { path, ..Mail::default() };
+    let (mut body, mut utf8) = (None, None);
+    for (keyword, value) in each(parameters) {
+        let is = |name: &str| keyword.eq_ignore_ascii_case(name);
+        if is("SIZE") {
+            set_once(&mut mail.size, size_value(value)?)?;
+        } else if is("BODY") {
             set_once(&mut body, body_value(value)?)?;
-        } else if keyword.eq_ignore_ascii_case("SMTPUTF8") {
+        } else if is("SMTPUTF8") {
             set_once(&mut utf8, value.is_none().then_some(true).ok_or(CommandError::Argument)?)?;
+        } else if is("RET") {
+            set_once(&mut mail.returns, returns_value(value)?)?;
+        } else if is("ENVID") {
+            let id = value.filter(|value| !value.is_empty() && is_envelope_id(value));
+            set_once(&mut mail.envelope_id, id.ok_or(CommandError::Argument)?)?;
         } else {
             return Err(CommandError::Parameter);
         }
     }
-    Ok(Mail { path, size, body: body.unwrap_or_default(), utf8: utf8.unwrap_or_default() })
+    Ok(Mail { body: body.unwrap_or_default(), utf8: utf8.unwrap_or_default(), ..mail })
 }
 
-fn rcpt(argument: &str) -> Result<&str, CommandError> {
+fn rcpt(argument: &str) -> Result<Rcpt<'_>, CommandError> {
     let (path, parameters) = path_and_parameters(argument, "TO:")?;
-    // No extension that we announce has a parameter for RCPT.
-    if parameters.is_empty() { Ok(path) } else { Err(CommandError::Parameter) }
+    let mut rcpt = Rcpt { path, ..Rcpt::default() };
+    for (keyword, value) in each(parameters) {
+        if keyword.eq_ignore_ascii_case("NOTIFY") {
+            set_once(&mut rcpt.notify, value.and_then(Notify::parse).ok_or(CommandError::Argument)?)?;
+        } else if keyword.eq_ignore_ascii_case("ORCPT") {
+            let original = value.filter(|value| is_original(value));
+            set_once(&mut rcpt.original, original.ok_or(CommandError::Argument)?)?;
+        } else {
+            return Err(CommandError::Parameter);
+        }
+    }
+    Ok(rcpt)
+}
+
+/// Each parameter with its value.
+fn each(parameters: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let parameters = parameters.split(' ').filter(|parameter| !parameter.is_empty());
+    parameters.map(|parameter| match parameter.split_once('=') {
+        Some((keyword, value)) => (keyword, Some(value)),
+        None => (parameter, None),
+    })
+}
+
+fn returns_value(value: Option<&str>) -> Result<Return, CommandError> {
+    match value {
+        Some(value) if value.eq_ignore_ascii_case("FULL") => Ok(Return::Full),
+        Some(value) if value.eq_ignore_ascii_case("HDRS") => Ok(Return::Headers),
+        _ => Err(CommandError::Argument),
+    }
 }
 
 /// RFC 3030 section 2: `bdat-cmd ::= "BDAT" SP chunk-size [ SP end-marker ] CR LF`.

@@ -66,7 +66,7 @@ fn serve(mut stream: TcpStream, arrived: &Mutex<Vec<Arrived>>) -> io::Result<()>
         let reply = match line.split_once(':').unwrap_or((line, "")) {
             ("EHLO mx.example", _) => {
                 "250-hop.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250 SMTPUTF8"
-            },
+            }
             ("MAIL FROM", argument) => {
                 mail = argument.to_string();
                 "250 ok"

@@ -165,9 +165,7 @@ impl Content {
     fn has_bare_line_end(&self) -> bool {
         match &self.decoder {
             Decoder::Data(decoder) => decoder.has_bare_line_end(),
-            Decoder::Chunks(decoder) => {
-                self.envelope.body != BodyType::Binary && decoder.has_bare_line_end()
-            }
+            Decoder::Chunks(decoder) => self.envelope.body != BodyType::Binary && decoder.has_bare_line_end(),
         }
     }
 }

@@ -3,6 +3,8 @@
 use alloc::string::String;
 use core::time::Duration;
 
+use crate::extension::Extensions;
+
 /// Settings that sessions share.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -50,5 +52,11 @@ impl Profile {
             data_timeout: Duration::from_secs(180),
             content_rate_min: 1024,
         }
+    }
+
+    /// What the reply to EHLO tells.
+    pub(super) fn extensions(&self) -> Extensions {
+        let &Profile { message_bytes_max, recipients_max, transactions_max, .. } = self;
+        Extensions { message_bytes_max, recipients_max, transactions_max }
     }
 }

@@ -16,7 +16,7 @@ use mail::{Address, Class, MessageId, Reply, Time, WallTime};
 use super::content::Content;
 use super::input::Input;
 use super::skip::{Refusal, Skip};
-use super::transaction::Transaction;
+use super::transaction::{Recipient, Transaction};
 use super::{CloseReason, Profile, Question, Step, StoreTicket, replies};
 use crate::command::Chunk;
 
@@ -61,7 +61,7 @@ enum State {
     /// The sender is known, and recipients may come.
     Open(Transaction),
     /// Another recipient is in question.
-    RecipientAsked(Transaction, Address),
+    RecipientAsked(Transaction, Recipient),
     /// Whether a message may come is in question; with BDAT its first chunk waits for the answer.
     Beginning(Transaction, Option<Chunk>),
     /// A message comes, or a chunk of one.
@@ -202,7 +202,9 @@ impl Session {
                 size: transaction.size,
                 body: transaction.body,
             }),
-            State::RecipientAsked(_, recipient) => Some(Question::Recipient { recipient }),
+            State::RecipientAsked(_, recipient) => {
+                Some(Question::Recipient { recipient: &recipient.address })
+            }
             _ => None,
         }
     }
@@ -264,13 +266,15 @@ impl Session {
                     input.consume(used);
                     None
                 }
-                State::Idle | State::Open(_) | State::Between(_) => match input.line(self.profile.line_bytes_max) {
-                    Some(line) => {
-                        self.deadline = Time::FAR;
-                        self.obey(line, out)
+                State::Idle | State::Open(_) | State::Between(_) => {
+                    match input.line(self.profile.line_bytes_max) {
+                        Some(line) => {
+                            self.deadline = Time::FAR;
+                            self.obey(line, out)
+                        }
+                        None => Some(self.wait(input, now)),
                     }
-                    None => Some(self.wait(input, now)),
-                },
+                }
                 State::Content(_) | State::Skipping(_) => Some(self.wait(input, now)),
                 State::Closed(reason) => Some(Step::Close(*reason)),
                 State::SenderAsked(_)
@@ -323,7 +327,7 @@ impl Session {
             State::SenderAsked(transaction) => (answer.is_ok().then_some(transaction), replies::SENDER_OK),
             State::RecipientAsked(mut transaction, recipient) => {
                 if answer.is_ok() {
-                    transaction.recipients.push(recipient);
+                    transaction.add(recipient);
                 }
                 (Some(transaction), replies::RECIPIENT_OK)
             }

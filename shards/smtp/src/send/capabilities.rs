@@ -16,8 +16,14 @@ pub struct Capabilities {
     pub chunking: bool,
     /// BINARYMIME (RFC 3030 section 3).
     pub binary: bool,
+    /// DSN (RFC 3461): it makes the reports that were asked for.
+    pub dsn: bool,
     /// SMTPUTF8 (RFC 6531).
     pub utf8: bool,
+    /// Recipients of a transaction, by LIMITS (RFC 9422); `None` when it does not say.
+    pub recipients_max: Option<usize>,
+    /// Transactions of a connection, by LIMITS; `None` when it does not say.
+    pub transactions_max: Option<u32>,
     /// Replies have enhanced codes (RFC 2034). We read them in any case.
     pub enhanced: bool,
 }
@@ -34,14 +40,30 @@ impl Capabilities {
             offered.eight_bit |= is("8BITMIME");
             offered.chunking |= is("CHUNKING");
             offered.binary |= is("BINARYMIME");
+            offered.dsn |= is("DSN");
             offered.utf8 |= is("SMTPUTF8");
             offered.enhanced |= is("ENHANCEDSTATUSCODES");
+            if is("LIMITS") {
+                offered.read_limits(words.clone());
+            }
             if is("SIZE") {
                 // A limit that is missing or does not fit is none that a message could exceed.
                 offered.size = Some(words.next().and_then(|limit| limit.parse().ok()).unwrap_or(0));
             }
         }
         offered
+    }
+
+    /// RFC 9422 section 4: `NAME=VALUE` each; what is not known, or makes no sense, is no limit.
+    fn read_limits<'a>(&mut self, limits: impl Iterator<Item = &'a str>) {
+        for (name, value) in limits.filter_map(|limit| limit.split_once('=')) {
+            let value = value.parse().ok().filter(|value| *value > 0);
+            if name.eq_ignore_ascii_case("RCPTMAX") {
+                self.recipients_max = value.map(|value| usize::try_from(value).unwrap_or(usize::MAX));
+            } else if name.eq_ignore_ascii_case("MAILMAX") {
+                self.transactions_max = value;
+            }
+        }
     }
 
     /// Whether the content of `transaction` goes to this next hop with BDAT.
@@ -97,20 +119,29 @@ mod tests {
     #[test]
     fn extensions_are_read_in_any_case_and_order() {
         let text = "mx.example greets\nsize 1000\nPipelining\n8BITMIME \nX-UNKNOWN a b\nSMTPUTF8\n\
-                    EnhancedStatusCodes\nchunking\nBinaryMime\n";
+                    EnhancedStatusCodes\nchunking\nBinaryMime\nDSN\n\
+                    limits x RCPTMAX=20 MailMax=5 RCPTDOMAINMAX=1 Y=\n";
         let all = Capabilities {
             pipelining: true,
             size: Some(1000),
             eight_bit: true,
             chunking: true,
             binary: true,
+            dsn: true,
             utf8: true,
+            recipients_max: Some(20),
+            transactions_max: Some(5),
             enhanced: true,
         };
         assert_eq!(Capabilities::of(&Reply::bare(250, text)), all);
         assert_eq!(Capabilities::of(&Reply::bare(250, "")), Capabilities::default());
         assert_eq!(Capabilities::of(&Reply::bare(250, "PIPELINING")), Capabilities::default());
         assert_eq!(Capabilities::of(&Reply::bare(250, "mx\nPIPELININGX\nXSIZE 5")), Capabilities::default());
+        for none in ["LIMITS", "LIMITS RCPTMAX=0", "LIMITS RCPTMAX=-1 RCPTMAX", "LIMITS RCPTMAX=99999999999"]
+        {
+            let text = alloc::format!("mx\n{none}");
+            assert_eq!(Capabilities::of(&Reply::bare(250, text)), Capabilities::default(), "{none}");
+        }
         for none in ["SIZE", "SIZE 0", "SIZE x", "SIZE 99999999999999999999", "SIZE -1"] {
             let text = alloc::format!("mx\n{none}");
             assert_eq!(Capabilities::of(&Reply::bare(250, text)).size, Some(0), "{none}");

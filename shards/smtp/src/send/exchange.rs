@@ -6,7 +6,7 @@ use super::{Capabilities, Transaction};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use mail::{BodyType, Class, Outcome, Reply};
+use mail::{BodyType, Class, Outcome, Parameters, Reply, Return};
 
 /// Most commands that are sent before their replies have come. Replies to so few fit into the buffers of any
 /// connection, so that both sides never wait for the other to read (RFC 2920 section 3.1). A transaction with
@@ -270,11 +270,7 @@ impl Exchange {
         match command {
             Command::Reset => out.extend_from_slice(b"RSET"),
             Command::Mail => self.write_mail(offered, out),
-            Command::Recipient(index) => {
-                out.extend_from_slice(b"RCPT TO:<");
-                out.extend_from_slice(self.transaction.recipient(index).as_str().as_bytes());
-                out.push(b'>');
-            }
+            Command::Recipient(turn) => self.write_recipient(turn, offered, out),
             Command::Data => out.extend_from_slice(b"DATA"),
         }
         out.extend_from_slice(b"\r\n");
@@ -285,6 +281,23 @@ impl Exchange {
         out.extend_from_slice(b"BDAT ");
         out.extend_from_slice(itoa::Buffer::new().format(self.transaction.size).as_bytes());
         out.extend_from_slice(b" LAST\r\n");
+    }
+
+    fn write_recipient(&self, turn: usize, offered: &Capabilities, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"RCPT TO:<");
+        out.extend_from_slice(self.transaction.recipient(turn).as_str().as_bytes());
+        out.push(b'>');
+        let asked = self.transaction.envelope.asked(self.transaction.recipients[turn]);
+        if let Some(asked) = asked.filter(|_| offered.dsn) {
+            if let Some(notify) = asked.notify {
+                out.extend_from_slice(b" NOTIFY=");
+                out.extend_from_slice(notify.value().as_bytes());
+            }
+            if let Some(original) = &asked.original {
+                out.extend_from_slice(b" ORCPT=");
+                out.extend_from_slice(original.as_bytes());
+            }
+        }
     }
 
     fn write_mail(&self, offered: &Capabilities, out: &mut Vec<u8>) {
@@ -305,6 +318,24 @@ impl Exchange {
         }
         if offered.utf8 && self.transaction.needs_utf8() {
             out.extend_from_slice(b" SMTPUTF8");
+        }
+        if let Some(asked) = &self.transaction.envelope.parameters {
+            write_parameters(asked, offered, out);
+        }
+    }
+}
+
+/// What was asked of the message, as far as this next hop does it.
+fn write_parameters(asked: &Parameters, offered: &Capabilities, out: &mut Vec<u8>) {
+    if offered.dsn {
+        match asked.returns {
+            Some(Return::Full) => out.extend_from_slice(b" RET=FULL"),
+            Some(Return::Headers) => out.extend_from_slice(b" RET=HDRS"),
+            None => {}
+        }
+        if let Some(id) = &asked.envelope_id {
+            out.extend_from_slice(b" ENVID=");
+            out.extend_from_slice(id.as_bytes());
         }
     }
 }

@@ -6,10 +6,9 @@ use core::mem;
 use mail::{Address, BodyType, Reply};
 
 use super::{Hello, Protocol, Session, State};
-use crate::command::{self, Command, CommandError, Mail};
-use crate::extension;
+use crate::command::{self, Command, CommandError, Mail, Rcpt};
 use crate::receive::input::Line;
-use crate::receive::transaction::{Recipients, Transaction, recipient, sender};
+use crate::receive::transaction::{Transaction, recipient, sender};
 use crate::receive::{AskTicket, BeginTicket, CloseReason, Step, replies};
 
 /// How a command is answered.
@@ -60,7 +59,7 @@ impl Session {
     fn execute(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Answer {
         match command {
             Command::Mail(mail) => self.mail(&mail),
-            Command::Rcpt(path) => self.rcpt(path),
+            Command::Rcpt(rcpt) => self.rcpt(&rcpt),
             Command::Data => self.data(),
             Command::Bdat(chunk) => self.bdat(chunk),
             Command::Ehlo(name) => self.greet(name, Protocol::Esmtp, out),
@@ -89,7 +88,7 @@ impl Session {
             let profile = &*self.profile;
             match protocol {
                 Protocol::Smtp => replies::hello(&profile.hostname, out),
-                Protocol::Esmtp => extension::announce(&profile.hostname, profile.message_bytes_max, out),
+                Protocol::Esmtp => profile.extensions().announce(&profile.hostname, out),
             }
         }
         Answer::Said
@@ -117,23 +116,21 @@ impl Session {
         if self.transactions > self.profile.transactions_max {
             return Answer::HangUp(&replies::TOO_MANY_TRANSACTIONS, CloseReason::TooManyTransactions);
         }
-        let Mail { size, body, utf8, .. } = *mail;
-        let recipients = Recipients::default();
-        self.state = State::SenderAsked(Transaction { sender, recipients, size, body, utf8 });
+        self.state = State::SenderAsked(Transaction::new(sender, mail));
         Answer::Ask(Step::Ask(AskTicket(())))
     }
 
-    fn rcpt(&mut self, path: &str) -> Answer {
+    fn rcpt(&mut self, rcpt: &Rcpt<'_>) -> Answer {
         let transaction = match &self.state {
             State::Open(transaction) => transaction,
             State::Between(_) => return Answer::Misplaced(&replies::CHUNKS_BEGUN),
             _ => return Answer::Misplaced(&replies::MAIL_FIRST),
         };
-        let recipient = match recipient(path, transaction.utf8, &self.profile.hostname) {
+        let recipient = match recipient(rcpt, transaction.utf8, &self.profile.hostname) {
             Ok(recipient) => recipient,
             Err(refusal) => return Answer::Refused(refusal),
         };
-        if transaction.recipients.contains(&recipient) {
+        if transaction.recipients.contains(&recipient.address) {
             return Answer::Idle(replies::RECIPIENT_OK);
         }
         if transaction.recipients.list().len() >= self.profile.recipients_max {

@@ -56,10 +56,11 @@ fn every_combination_of_replies_gives_each_recipient_its_outcome() {
     for number in 0..codes.len().pow(4) {
         let code = |place: u32| codes[number / codes.len().pow(place) % codes.len()];
         let (mail, recipients, end) = (code(0), [code(1), code(2)], code(3));
-        let expected = recipients.map(|recipient| match [mail, recipient, end].into_iter().find(|c| *c >= 400) {
-            Some(code) => (if code >= 500 { 'F' } else { 'f' }, code),
-            None => ('D', 250),
-        });
+        let expected =
+            recipients.map(|recipient| match [mail, recipient, end].into_iter().find(|c| *c >= 400) {
+                Some(code) => (if code >= 500 { 'F' } else { 'f' }, code),
+                None => ('D', 250),
+            });
         let sends = mail == 250 && recipients.contains(&250);
         for arrival in ARRIVALS {
             let mut codes = vec![mail, recipients[0], recipients[1]];
