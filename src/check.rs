@@ -2,7 +2,9 @@
 
 use crate::configuration::{Settings, pattern_text, word};
 use crate::log;
-use shard::config::{Auth, Config, DomainPattern, Listen, Reception, Retry, Route};
+use shard::config::{
+    Auth, Bounce, Chunking, Config, DomainPattern, EightBit, Listen, Reception, Retry, Route,
+};
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -59,6 +61,7 @@ fn describe(out: &mut String, settings: &Settings) -> fmt::Result {
     describe_reception(out, &relay.reception)?;
     describe_delivery(out, relay)?;
     describe_auth(out, &relay.auth)?;
+    describe_bounce(out, &relay.bounce)?;
     match settings.metrics {
         Some(address) => row(out, "metrics", &format!("http://{address}/metrics, /health and /ready"))?,
         None => row(out, "metrics", "none")?,
@@ -227,6 +230,16 @@ fn describe_delivery(out: &mut String, relay: &Config) -> fmt::Result {
             if delivery.pipeline_messages { ", pipelined" } else { "" }
         ),
     )?;
+    let chunks = match delivery.chunking {
+        Chunking::Auto => "BDAT for binary content only",
+        Chunking::Always => "BDAT wherever it is offered",
+        Chunking::Never => "never BDAT",
+    };
+    let eight_bit = match delivery.eight_bit {
+        EightBit::Bounce => "returned to its sender",
+        EightBit::Send => "sent all the same",
+    };
+    row(out, "", &format!("{chunks}; 8-bit content without 8BITMIME is {eight_bit}"))?;
     row(
         out,
         "",
@@ -238,6 +251,16 @@ fn describe_delivery(out: &mut String, relay: &Config) -> fmt::Result {
             time(delivery.final_timeout),
             time(delivery.idle_timeout)
         ),
+    )
+}
+
+fn describe_bounce(out: &mut String, bounce: &Bounce) -> fmt::Result {
+    let who = if bounce.delay_reports { "did not say otherwise" } else { "asked for it" };
+    let (after, whole) = (time(bounce.delay_after), bytes(bounce.return_bytes_max as u64));
+    row(
+        out,
+        "bounce",
+        &format!("told of a delay after {after}: senders who {who}; up to {whole} come back whole"),
     )
 }
 

@@ -6,8 +6,16 @@ use super::{Settings, sense, value};
 use crate::log;
 use auth::Terms;
 use clap::ValueEnum;
-use shard::config::{Auth, Config, Delivery, Listen, Reception, Retry, Route, Spool};
+use shard::config::{
+    Auth, Bounce, Chunking, Config, Delivery, EightBit, Listen, Reception, Retry, Route, Spool,
+};
 use toml::de::DeTable;
+
+/// The words for when content is sent with BDAT.
+pub const CHUNKING: [(&str, Chunking); 3] =
+    [("auto", Chunking::Auto), ("always", Chunking::Always), ("never", Chunking::Never)];
+/// The words for what becomes of 8-bit content where 8BITMIME is not offered.
+pub const EIGHT_BIT: [(&str, EightBit); 2] = [("send", EightBit::Send), ("bounce", EightBit::Bounce)];
 
 /// Parses the `text` of `file`. Gives the settings with warnings, or the errors along with the warnings.
 pub fn parse(file: &str, text: &str) -> Result<(Settings, Vec<Finding>), Vec<Finding>> {
@@ -66,6 +74,7 @@ fn read_document(document: Section<'_>, settings: &mut Settings, findings: &Find
     read_reception(document.section("reception"), &mut relay.reception);
     read_delivery(document.section("delivery"), &mut relay.delivery);
     read_auth(document.section("auth"), &mut relay.auth);
+    read_bounce(document.section("bounce"), &mut relay.bounce);
     let metrics = document.section("metrics");
     metrics.read("address", value::address_or_none, &mut settings.metrics);
     metrics.end();
@@ -174,6 +183,8 @@ fn read_delivery(section: Section<'_>, delivery: &mut Delivery) {
     section.read("recipients_max", value::count, &mut delivery.recipients_max);
     section.read("transactions_max", value::count, &mut delivery.transactions_max);
     section.read("pipeline_messages", value::truth, &mut delivery.pipeline_messages);
+    section.read("chunking", |value| value::word_of(value, &CHUNKING), &mut delivery.chunking);
+    section.read("eight_bit", |value| value::word_of(value, &EIGHT_BIT), &mut delivery.eight_bit);
     section.read("idle_timeout", value::duration, &mut delivery.idle_timeout);
     section.read("connect_timeout", value::duration, &mut delivery.connect_timeout);
     section.read("reply_timeout", value::duration, &mut delivery.reply_timeout);
@@ -195,6 +206,12 @@ fn read_auth(section: Section<'_>, auth: &mut Auth) {
     section.read("waiting_max", value::count, &mut auth.waiting_max);
     section.read("verified_for", value::duration, &mut auth.verified_for);
     section.read("verified_max", value::count, &mut auth.verified_max);
+}
+
+fn read_bounce(section: Section<'_>, bounce: &mut Bounce) {
+    section.read("delay_after", value::duration, &mut bounce.delay_after);
+    section.read("delay_reports", value::truth, &mut bounce.delay_reports);
+    section.read("return_bytes_max", value::memory, &mut bounce.return_bytes_max);
     section.end();
 }
 

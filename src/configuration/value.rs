@@ -243,6 +243,16 @@ pub fn choice<T: ValueEnum>(value: &DeValue<'_>) -> Parsed<T> {
     })
 }
 
+/// One of some words.
+pub fn word_of<T: Copy>(value: &DeValue<'_>, words: &[(&str, T)]) -> Parsed<T> {
+    let text = text(value)?;
+    let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+    found.ok_or_else(|| {
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        Problem::new(format!("{text:?} is unknown"), format!("write one of {}", words.join(", ")))
+    })
+}
+
 /// A choice as it is written.
 pub fn word<T: ValueEnum>(choice: &T) -> String {
     choice.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default()

@@ -1,6 +1,7 @@
 //! The envelope of a message (RFC 5321 section 2.3.1).
 
-use crate::Address;
+use crate::{Address, Parameters, RecipientParameters};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use smallvec::SmallVec;
 
@@ -15,6 +16,8 @@ pub enum BodyType {
     SevenBit,
     /// `BODY=8BITMIME`: it has bytes above 127.
     EightBit,
+    /// `BODY=BINARYMIME` (RFC 3030 section 3): it is no sequence of lines that DATA could carry.
+    Binary,
 }
 
 /// Who sent it, who shall have it, and what the content needs of the next hop.
@@ -28,4 +31,13 @@ pub struct Envelope {
     pub body: BodyType,
     /// The client said SMTPUTF8 (RFC 6531): addresses or headers may hold UTF-8.
     pub utf8: bool,
+    /// What was asked beside; most messages have nothing of it.
+    pub parameters: Option<Box<Parameters>>,
+}
+
+impl Envelope {
+    /// What was asked of the recipient with this index.
+    pub fn asked(&self, index: u16) -> Option<&RecipientParameters> {
+        self.parameters.as_ref()?.recipient(index)
+    }
 }

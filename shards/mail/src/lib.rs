@@ -11,13 +11,16 @@ pub mod envelope;
 pub mod hygiene;
 pub mod id;
 pub mod outcome;
+pub mod parameters;
 pub mod reply;
 pub mod time;
 pub mod trace;
+pub mod xtext;
 
 pub use address::{Address, AddressError};
 pub use envelope::{BodyType, Envelope, Indices};
 pub use id::{IdSource, MessageId};
 pub use outcome::Outcome;
+pub use parameters::{Notify, Parameters, RecipientParameters, Return};
 pub use reply::{Class, Enhanced, Reply};
 pub use time::{Time, WallTime};

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use queue::Retry;
+pub use smtp::send::{Chunking, EightBit};
 
 /// The configuration of a relay, the same for all its shards.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// Who logs in, and what happens to those who fail to.
     pub auth: Auth,
+    /// What senders are told.
+    pub bounce: Bounce,
 }
 
 /// Where messages are kept.
@@ -151,6 +154,10 @@ pub struct Delivery {
     /// Whether the commands of the next message may leave right behind the content of one, when the next hop offers
     /// PIPELINING and more mail waits than connections are open.
     pub pipeline_messages: bool,
+    /// When content is sent with BDAT.
+    pub chunking: Chunking,
+    /// What becomes of 8-bit content where 8BITMIME is not offered.
+    pub eight_bit: EightBit,
     /// How long a connection waits for another message.
     pub idle_timeout: Duration,
     /// Wait for a connection to be opened.
@@ -163,6 +170,18 @@ pub struct Delivery {
     pub final_timeout: Duration,
     /// Port of mail exchangers.
     pub port: u16,
+}
+
+/// What senders are told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bounce {
+    /// Age at which a message is delayed, so that who wants to know is told when the next attempt is deferred.
+    pub delay_after: Duration,
+    /// Whether senders who did not say what they want to know are told of delays.
+    pub delay_reports: bool,
+    /// Largest content that comes back whole in a failure report when the sender asked for it (RET=FULL); of a larger
+    /// one the header does.
+    pub return_bytes_max: usize,
 }
 
 impl Default for Config {
@@ -181,6 +200,7 @@ impl Default for Config {
             reception: Reception::default(),
             delivery: Delivery::default(),
             auth: Auth::default(),
+            bounce: Bounce::default(),
         }
     }
 }
@@ -215,6 +235,16 @@ impl Default for Auth {
     }
 }
 
+impl Default for Bounce {
+    fn default() -> Bounce {
+        Bounce {
+            delay_after: Duration::from_secs(4 * 3600),
+            delay_reports: false,
+            return_bytes_max: 256 << 10,
+        }
+    }
+}
+
 impl Default for Reception {
     fn default() -> Reception {
         Reception {
@@ -238,6 +268,8 @@ impl Default for Delivery {
             recipients_max: 100,
             transactions_max: 1000,
             pipeline_messages: true,
+            chunking: Chunking::default(),
+            eight_bit: EightBit::default(),
             idle_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(30),
             reply_timeout: Duration::from_secs(300),

@@ -5,43 +5,51 @@ use memchr::memmem;
 
 /// End of data (RFC 5321 section 4.1.1.4), kept behind the content so that both leave in one write.
 const END: &[u8] = b".\r\n";
+/// The same behind a last line that has no end of its own.
+const LINE_END: &[u8] = b"\r\n.\r\n";
 
 /// Reference-counted content. Cloning it copies nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
     wire: Bytes,
+    /// Bytes of the content; the end of data follows.
+    len: usize,
     /// Whether a line may start with a dot.
     dotted: bool,
 }
 
 impl Content {
-    /// Takes content whose lines end in CRLF; one that does not gets a last CRLF on the wire only if it must.
+    /// Takes content whose lines end in CRLF; a last one that does not gets its CRLF from [`Content::wire`] only.
     pub fn new(content: Vec<u8>) -> Content {
         Content::received(content, true)
     }
 
     /// The same when it is known whether a line starts with a dot.
     pub fn received(mut content: Vec<u8>, dotted: bool) -> Content {
-        if !content.is_empty() && !content.ends_with(b"\r\n") {
-            content.extend_from_slice(b"\r\n");
-        }
-        content.extend_from_slice(END);
-        Content { wire: Bytes::from(content), dotted }
+        let len = content.len();
+        let ends_in_line = !content.is_empty() && !content.ends_with(b"\r\n");
+        content.extend_from_slice(if ends_in_line { LINE_END } else { END });
+        Content { wire: Bytes::from(content), len, dotted }
     }
 
     /// The content without the end of data.
     pub fn bytes(&self) -> &[u8] {
-        &self.wire[..self.len()]
+        &self.wire[..self.len]
     }
 
     /// Bytes of content.
     pub fn len(&self) -> usize {
-        self.wire.len() - END.len()
+        self.len
     }
 
     /// Whether there is no content.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What BDAT sends: the content as it is.
+    pub fn chunk(&self) -> Bytes {
+        self.wire.slice(..self.len)
     }
 
     /// What DATA sends: dots doubled at the start of lines (RFC 5321 section 4.5.2), copying only if there is one,
@@ -62,7 +70,7 @@ impl Content {
             rest = &rest[at + 3..];
         }
         stuffed.extend_from_slice(rest);
-        stuffed.extend_from_slice(END);
+        stuffed.extend_from_slice(&self.wire[self.len..]);
         Bytes::from(stuffed)
     }
 }
@@ -102,5 +110,14 @@ mod tests {
     #[test]
     fn a_last_line_without_its_end_gets_one() {
         assert_eq!(&*Content::new(b"a".to_vec()).wire(), b"a\r\n.\r\n");
+        assert_eq!(&*Content::new(b"\r\n.a".to_vec()).wire(), b"\r\n..a\r\n.\r\n");
+    }
+
+    #[test]
+    fn a_chunk_is_the_content_as_it_is() {
+        for bytes in [&b""[..], b"a", b".\r\n", b"\r\n.", b"\n.\n\0"] {
+            let content = Content::new(bytes.to_vec());
+            assert_eq!((&*content.chunk(), content.bytes(), content.len()), (bytes, bytes, bytes.len()));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Orders meet connections: which destinations this shard works on, when it opens connections, and what each does.
 
-use crate::message::{Lease, Order, ShardMessage};
+use crate::message::{Answerer, Lease, Order, ShardMessage};
 use crate::plan::{Endpoint, Plan};
 use crate::shard::Shard;
 use crate::site::{Call, Held, Permit, Site};
@@ -246,7 +246,7 @@ fn all_failed<H: Host>(
     tracing::info!(destination = &*site.name, endpoints = plan.endpoints.len(), %reply, "no next hop took a connection");
     // A host that does not greet us has said nothing about these recipients, so even a 5yz is no failure of theirs.
     let outcome = Outcome::Deferred(reply);
-    let next_hop = Some(Arc::from(endpoint.address.to_string()));
+    let next_hop = Some(Answerer { name: endpoint.address.to_string().into(), dsn: false });
     let alone = !site.has_others();
     if let Some(held) = carried {
         held.finish_all(outcome.clone(), next_hop, alone.then_some(rest));
@@ -268,9 +268,9 @@ async fn work<H: Host>(
         Ok(link) => link,
         Err(reply) => return Ended::Failed(reply, carried),
     };
-    let name: Arc<str> = endpoint.address.to_string().into();
+    let name = Answerer { name: endpoint.address.to_string().into(), dsn: link.makes_reports() };
     let mut next = carried;
-    let most = shard.config.delivery.transactions_max;
+    let most = shard.config.delivery.transactions_max.min(link.transactions_max());
     for served in 0..most {
         let Some(mut held) = next_order(shard, site, permit, next.take()).await else { break };
         held.begin();
@@ -309,7 +309,7 @@ fn goes_on<H: Host>(shard: &Shard<H>, site: &Site<H>) -> bool {
 /// risk.
 fn broken<H: Host>(
     site: &Site<H>,
-    name: Arc<str>,
+    name: Answerer,
     served: u32,
     (held, follower): (Held<H>, Option<Held<H>>),
     lost: Lost,

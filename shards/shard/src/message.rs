@@ -106,15 +106,25 @@ impl Order {
     }
 }
 
+/// A next hop that had its say.
+#[derive(Clone, Debug)]
+pub struct Answerer {
+    /// Its name or address.
+    pub name: Arc<str>,
+    /// It makes the reports that were asked for (RFC 3461).
+    pub dsn: bool,
+}
+
 /// An order with what came of it.
 #[derive(Debug)]
 pub struct Done {
     /// The order.
     pub order: Box<Order>,
-    /// One outcome per recipient of the order, in its order.
+    /// One outcome per recipient of the order, in its order. Recipients beyond were not tried, since the next hop
+    /// takes no more at once.
     pub outcomes: Vec<Outcome>,
     /// The next hop that answered, where one did.
-    pub next_hop: Option<Arc<str>>,
+    pub next_hop: Option<Answerer>,
     /// When the attempt began: a connection took the order, or it was given up without one.
     pub begun: Time,
     /// The destination rests until then.

@@ -64,8 +64,14 @@ counters! {
     recipients_expired,
     /// Failure reports made.
     bounces_sent,
-    /// Failures of messages with a null reverse-path, which nobody is told of.
+    /// Failures that nobody is told of: of messages with a null reverse-path, or because the sender wants it so.
     bounces_suppressed,
+    /// Reports of delays made.
+    delays_reported,
+    /// Reports of deliveries made, for next hops that make none.
+    successes_reported,
+    /// Reports of deliveries that could not be stored, and were given up.
+    reports_lost,
     /// Connections to next hops opened.
     connections_opened,
     /// Connections to next hops that failed to open or to greet.

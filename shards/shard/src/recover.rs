@@ -94,7 +94,11 @@ pub fn requeue<H: Host>(shard: &Shard<H>, messages: Vec<RecoveredMessage>) {
         let state: BTreeMap<u16, (u16, _)> = message
             .recipients
             .iter()
-            .map(|recipient| (recipient.index, (recipient.attempts, recipient.next)))
+            .map(|recipient| {
+                let recorded = recipient.attempts;
+                let attempts = shard.told.borrow_mut().recover(message.id, recipient.index, recorded);
+                (recipient.index, (attempts, recipient.next))
+            })
             .collect();
         let delivery = |(destination, recipients): (Arc<str>, Indices)| {
             let of_group = || recipients.iter().filter_map(|index| state.get(index));

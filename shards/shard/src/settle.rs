@@ -1,33 +1,43 @@
-//! What came of an attempt goes on record, failures are reported to the sender, and what was deferred waits again.
+//! What came of an attempt goes on record, the sender is told what it wants to know, and what was deferred waits again.
 
 use crate::content::Content;
 use crate::dispatch::{READS_MAX, read_contained};
 use crate::message::{Done, Order};
 use crate::metrics::Stage;
+use crate::report::report_then_record;
 use crate::shard::Shard;
 use host::{Host, Planted};
-use mail::bounce::{self, Failure, Report};
-use mail::{Address, BodyType, Envelope, Indices, MessageId, Outcome, Reply, Time};
+use mail::bounce::{self, Told};
+use mail::{Address, Indices, MessageId, Outcome, Reply, Time};
 use queue::{DeliveryKey, Due};
 use spool::{OutcomeRecord, Place, ReadError, RecipientState};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Deliveries whose age is looked at when one has been found too old.
 const SWEEP_ON: usize = 64;
-/// Wait before a settlement is tried again whose report could not be stored.
-const REPORT_RETRY: Duration = Duration::from_secs(10);
 
 /// The outcomes of one attempt, sorted by what they mean for the message.
 #[derive(Debug, Default)]
-struct Verdict {
+pub(crate) struct Verdict {
     /// Final states to be recorded.
-    finals: Vec<(u16, RecipientState)>,
-    /// Recipients that the sender must be told of.
-    failures: Vec<Failure>,
+    pub(crate) finals: Vec<(u16, RecipientState)>,
+    /// Failures that the sender must be told of.
+    pub(crate) failures: Vec<Told>,
+    /// Deliveries that nobody else tells the sender of, who wants to know.
+    pub(crate) successes: Vec<Told>,
+    /// Delays that the sender wants to know of, with the indices of the recipients.
+    pub(crate) delays: Vec<(u16, Told)>,
     /// Recipients that wait again.
-    deferred: Indices,
+    pub(crate) deferred: Indices,
+    /// Recipients for whom there was no room in the transaction.
+    pub(crate) untried: Indices,
+}
+
+impl Verdict {
+    fn has_reports(&self) -> bool {
+        !(self.failures.is_empty() && self.successes.is_empty() && self.delays.is_empty())
+    }
 }
 
 impl<H: Host> Shard<H> {
@@ -45,7 +55,7 @@ impl<H: Host> Shard<H> {
         }
         let verdict = self.judge_outcomes(&done);
         self.log_attempt(&done);
-        if verdict.failures.is_empty() {
+        if !verdict.has_reports() {
             self.record(&done.order, verdict);
             self.dispatch();
         } else {
@@ -54,35 +64,80 @@ impl<H: Host> Shard<H> {
     }
 
     fn judge_outcomes(&self, done: &Done) -> Verdict {
-        let expired = done.order.expires <= self.host.now();
         let mut verdict = Verdict::default();
-        let count = &self.metrics.count;
+        let tried = done.outcomes.len();
         for ((index, address), outcome) in done.order.addresses().zip(&done.outcomes) {
-            let state = match outcome {
-                Outcome::Delivered(_) => {
-                    count.recipients_delivered.bump();
-                    self.metrics.record(Stage::Delivered, self.host.wall().since(done.order.accepted));
-                    RecipientState::Delivered
-                }
-                Outcome::Deferred(_) if !expired => {
-                    count.recipients_deferred.bump();
-                    verdict.deferred.push(index);
-                    continue;
-                }
-                Outcome::Deferred(reply) => {
-                    count.recipients_expired.bump();
-                    verdict.failures.push(failure(address, expiry(reply), done));
-                    RecipientState::Expired
-                }
-                Outcome::Failed(reply) => {
-                    count.recipients_failed.bump();
-                    verdict.failures.push(failure(address, reply.clone(), done));
-                    RecipientState::Failed
-                }
-            };
-            verdict.finals.push((index, state));
+            if let Some(state) = self.judge_outcome(done, (index, address), outcome, &mut verdict) {
+                verdict.finals.push((index, state));
+            }
         }
+        verdict.untried.extend_from_slice(&done.order.recipients[tried..]);
         verdict
+    }
+
+    /// The final state of a recipient; `None` when it waits again.
+    fn judge_outcome(
+        &self,
+        done: &Done,
+        (index, address): (u16, &Address),
+        outcome: &Outcome,
+        verdict: &mut Verdict,
+    ) -> Option<RecipientState> {
+        let order = &done.order;
+        let count = &self.metrics.count;
+        let wanted = self.wanted(&order.envelope, index);
+        let told = |reply: Reply| Told {
+            recipient: address.clone(),
+            original: order
+                .envelope
+                .asked(index)
+                .and_then(|asked| asked.original.as_deref().map(String::from)),
+            reply,
+            next_hop: done.next_hop.as_ref().map(|next_hop| next_hop.name.to_string()),
+        };
+        match outcome {
+            Outcome::Delivered(reply) => {
+                count.recipients_delivered.bump();
+                self.metrics.record(Stage::Delivered, self.host.wall().since(order.accepted));
+                let reports_itself = done.next_hop.as_ref().is_some_and(|next_hop| next_hop.dsn);
+                if wanted.success && !reports_itself && order.envelope.sender.is_some() {
+                    verdict.successes.push(told(reply.clone()));
+                }
+                Some(RecipientState::Delivered)
+            }
+            Outcome::Deferred(reply) if order.expires > self.host.now() => {
+                count.recipients_deferred.bump();
+                verdict.deferred.push(index);
+                if wanted.delay && self.is_delay_to_be_told(order, index) {
+                    verdict.delays.push((index, told(reply.clone())));
+                }
+                None
+            }
+            Outcome::Deferred(reply) => {
+                count.recipients_expired.bump();
+                self.fail(verdict, wanted.failure, || told(expiry(reply)));
+                Some(RecipientState::Expired)
+            }
+            Outcome::Failed(reply) => {
+                count.recipients_failed.bump();
+                self.fail(verdict, wanted.failure, || told(reply.clone()));
+                Some(RecipientState::Failed)
+            }
+        }
+    }
+
+    fn fail(&self, verdict: &mut Verdict, is_wanted: bool, told: impl FnOnce() -> Told) {
+        if is_wanted {
+            verdict.failures.push(told());
+        } else {
+            self.metrics.count.bounces_suppressed.bump();
+        }
+    }
+
+    fn is_delay_to_be_told(&self, order: &Order, index: u16) -> bool {
+        order.envelope.sender.is_some()
+            && self.host.wall().since(order.accepted) >= self.config.bounce.delay_after
+            && self.told.borrow().may_tell(order.id, index)
     }
 
     /// One record for the attempt, and one for the outcome of each recipient.
@@ -94,7 +149,7 @@ impl<H: Host> Shard<H> {
             target: "mtad::attempt",
             id = %order.id,
             destination = &*order.destination,
-            next_hop = done.next_hop.as_deref().unwrap_or("-"),
+            next_hop = done.next_hop.as_ref().map_or("-", |next_hop| &*next_hop.name),
             attempt = order.attempts + 1,
             recipients = order.recipients.len(),
             waited_us = age.saturating_sub(took).as_micros() as u64,
@@ -114,22 +169,47 @@ impl<H: Host> Shard<H> {
     }
 
     /// Puts the verdict on record and lets the queue go on.
-    fn record(&self, order: &Order, verdict: Verdict) {
+    pub(crate) fn record(&self, order: &Order, verdict: Verdict) {
+        let Verdict { finals, mut deferred, untried, .. } = verdict;
         let attempts = order.attempts.saturating_add(1);
         let wait = self.config.retry.wait(attempts, self.host.random());
-        let again = (self.host.now() + wait).min(order.expires);
+        let mut again = (self.host.now() + wait).min(order.expires);
         let next = self.host.wall() + wait;
-        let mut recipients = verdict.finals;
-        recipients.extend(
-            verdict.deferred.iter().map(|index| (*index, RecipientState::Waiting { attempts, next })),
-        );
-        let at = self.host.wall();
-        let record = OutcomeRecord { id: order.id, at, recipients };
-        self.log_of(order.place).append_outcome(order.place, &record);
-        self.settle_queue(order.key, order.id, order.place, verdict.deferred, again);
+        let mut recipients = finals;
+        let told = self.told.borrow();
+        recipients.extend(deferred.iter().map(|index| {
+            let attempts = told.mark(order.id, *index, attempts);
+            (*index, RecipientState::Waiting { attempts, next })
+        }));
+        drop(told);
+        if deferred.is_empty() && !untried.is_empty() {
+            again = self.host.now();
+        }
+        deferred.extend(untried);
+        self.record_finals(order, recipients);
+        self.settle_queue(order.key, order.id, order.place, deferred, again);
     }
 
-    fn settle_queue(&self, key: DeliveryKey, id: MessageId, place: Place, deferred: Indices, again: Time) {
+    /// Puts states of recipients on record.
+    pub(crate) fn record_finals(&self, order: &Order, recipients: Vec<(u16, RecipientState)>) {
+        let mut told = self.told.borrow_mut();
+        for (index, state) in &recipients {
+            if !matches!(state, RecipientState::Waiting { .. }) {
+                told.remove(order.id, *index);
+            }
+        }
+        let record = OutcomeRecord { id: order.id, at: self.host.wall(), recipients };
+        self.log_of(order.place).append_outcome(order.place, &record);
+    }
+
+    pub(crate) fn settle_queue(
+        &self,
+        key: DeliveryKey,
+        id: MessageId,
+        place: Place,
+        deferred: Indices,
+        again: Time,
+    ) {
         let waits = !deferred.is_empty();
         let settled = self.queue.borrow_mut().settle(key, deferred, again);
         if let Some(place) = settled.retired {
@@ -177,10 +257,6 @@ impl<H: Host> Shard<H> {
     }
 }
 
-fn failure(address: &Address, reply: Reply, done: &Done) -> Failure {
-    Failure { recipient: address.clone(), reply, next_hop: done.next_hop.as_deref().map(String::from) }
-}
-
 /// The last reply, said to be the last.
 fn expiry(last: &Reply) -> Reply {
     Reply::new(554, (5, 4, 7), format!("Delivery time expired; last reply: {last}"))
@@ -193,8 +269,12 @@ async fn expire<H: Host>(shard: Rc<Shard<H>>, due: Due<Place>) {
     match stored {
         Ok(stored) => {
             shard.forget_unreadable(due.id, due.place);
-            let headers = Content::new(bounce::headers(&stored.content).to_vec());
-            let order = shard.order(due, Arc::new(stored.envelope), Some(headers), stored.accepted);
+            let content = match shard.returns_full(&stored.envelope, stored.content.len()) {
+                true => stored.content,
+                false => bounce::headers(&stored.content).to_vec(),
+            };
+            let content = Some(Content::new(content));
+            let order = shard.order(due, Arc::new(stored.envelope), content, stored.accepted);
             let reply = Reply::new(451, (4, 4, 7), "no attempt succeeded in time");
             let outcomes = vec![Outcome::Deferred(reply); order.recipients.len()];
             shard.settle(Done { order, outcomes, next_hop: None, begun: shard.host.now(), rest: None });
@@ -203,64 +283,4 @@ async fn expire<H: Host>(shard: Rc<Shard<H>>, due: Due<Place>) {
     }
     // Where one is too old the next ones often are; one that could not be read waits for the next round.
     shard.expire(SWEEP_ON);
-}
-
-/// A failure counts only when its report is durable: the report first, then the record. What was delivered beside it
-/// goes on record at once.
-async fn report_then_record<H: Host>(shard: Rc<Shard<H>>, order: Box<Order>, verdict: Verdict) {
-    let Verdict { finals, failures, mut deferred } = verdict;
-    let is_delivered = |(_, state): &(u16, RecipientState)| *state == RecipientState::Delivered;
-    let (delivered, failed): (Vec<_>, Vec<_>) = finals.into_iter().partition(is_delivered);
-    if !delivered.is_empty() {
-        let record = OutcomeRecord { id: order.id, at: shard.host.wall(), recipients: delivered };
-        shard.log_of(order.place).append_outcome(order.place, &record);
-    }
-    match report(&shard, &order, &failures).await {
-        Ok(()) => shard.record(&order, Verdict { finals: failed, failures, deferred }),
-        Err(error) => {
-            tracing::error!(id = %order.id, error, "failure report not stored; trying again later");
-            deferred.extend(failed.iter().map(|(index, _)| *index));
-            let again = shard.host.now() + REPORT_RETRY;
-            shard.settle_queue(order.key, order.id, order.place, deferred, again);
-        }
-    }
-    shard.dispatch();
-}
-
-/// Stores and queues the report to the sender. A null reverse-path gets none (RFC 5321 section 4.5.5).
-async fn report<H: Host>(shard: &Rc<Shard<H>>, order: &Order, failures: &[Failure]) -> Result<(), String> {
-    let Some(sender) = &order.envelope.sender else {
-        shard.metrics.count.bounces_suppressed.bump();
-        return Ok(());
-    };
-    let original = match &order.content {
-        Some(content) => bounce::headers(content.bytes()).to_vec(),
-        None => match read_contained(shard, order.place).await {
-            Ok(stored) => bounce::headers(&stored.content).to_vec(),
-            Err(error) => return Err(error.to_string()),
-        },
-    };
-    let now = shard.host.wall();
-    let id = shard.ids.borrow_mut().next(now);
-    let report = Report {
-        hostname: &shard.config.hostname,
-        id,
-        at: now,
-        sender,
-        original: order.id,
-        arrived: order.accepted,
-        failures,
-        headers: &original,
-        utf8: order.envelope.utf8,
-    };
-    let content = bounce::report(&report);
-    let utf8 = report.is_utf8();
-    let body = if utf8 { BodyType::EightBit } else { BodyType::SevenBit };
-    let envelope = Envelope { sender: None, recipients: vec![sender.clone()], body, utf8 };
-    let appended = shard.home.append_message(id, now, &envelope, &content).await;
-    let place = appended.map_err(|error| error.to_string())?;
-    shard.metrics.count.bounces_sent.bump();
-    tracing::info!(target: "mtad::report", %id, about = %order.id, to = %sender, recipients = failures.len(), "report");
-    shard.enqueue(id, place, envelope, Content::new(content), now);
-    Ok(())
 }

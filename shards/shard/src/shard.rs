@@ -5,6 +5,7 @@ use crate::health::{Health, vital};
 use crate::login::Logins;
 use crate::message::{Control, ShardMessage};
 use crate::metrics::{Metrics, Snapshot};
+use crate::notified::Notified;
 use crate::plan::Routes;
 use crate::router::{Links, Router, owner_of};
 use crate::signal::{First, Latch, Signal, first};
@@ -48,6 +49,8 @@ pub struct Shard<H: Host> {
     pub(crate) reader: Reader<H>,
     pub(crate) queue: RefCell<Queue<Place>>,
     pub(crate) fresh: RefCell<Fresh>,
+    /// Recipients whose senders know of the delay.
+    pub(crate) told: RefCell<Notified>,
     /// Due deliveries whose records must be read from the spool first.
     pub(crate) unread: RefCell<VecDeque<Due<Place>>>,
     pub(crate) reading: Cell<usize>,
@@ -133,6 +136,7 @@ async fn open<H: Host>(
         reader: Reader::new(host.clone(), config.spool.path.clone()),
         queue: RefCell::new(Queue::new(config.delivery.connections_max * WINDOW_PER_CONNECTION)),
         fresh: RefCell::new(Fresh::new(config.reception.body_memory)),
+        told: RefCell::default(),
         unread: RefCell::default(),
         reading: Cell::new(0),
         sites: RefCell::default(),

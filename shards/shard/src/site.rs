@@ -1,6 +1,6 @@
 //! A destination at work: its orders, its connections, and the way there.
 
-use crate::message::{Done, Lease, Order, ShardMessage};
+use crate::message::{Answerer, Done, Lease, Order, ShardMessage};
 use crate::plan;
 use crate::shard::Shard;
 use crate::signal::Signal;
@@ -89,19 +89,19 @@ impl<H: Host> Held<H> {
     }
 
     /// Sends the outcome, one per recipient, to the shard that accepted the message.
-    pub fn finish(mut self, outcomes: Vec<Outcome>, next_hop: Option<Arc<str>>, rest: Option<Time>) {
+    pub fn finish(mut self, outcomes: Vec<Outcome>, next_hop: Option<Answerer>, rest: Option<Time>) {
         self.send(outcomes, next_hop, rest);
     }
 
     /// The same outcome for all recipients.
-    pub fn finish_all(self, outcome: Outcome, next_hop: Option<Arc<str>>, rest: Option<Time>) {
+    pub fn finish_all(self, outcome: Outcome, next_hop: Option<Answerer>, rest: Option<Time>) {
         let outcomes = vec![outcome; self.order().recipients.len()];
         self.finish(outcomes, next_hop, rest);
     }
 
-    fn send(&mut self, outcomes: Vec<Outcome>, next_hop: Option<Arc<str>>, rest: Option<Time>) {
+    fn send(&mut self, outcomes: Vec<Outcome>, next_hop: Option<Answerer>, rest: Option<Time>) {
         let Some(order) = self.order.take() else { return };
-        assert_eq!(outcomes.len(), order.recipients.len(), "one outcome per recipient");
+        assert!(outcomes.len() <= order.recipients.len(), "no more than one outcome per recipient");
         let begun = self.begun.unwrap_or_else(|| self.shard.host.now());
         let (origin, done) = (order.origin, Done { order, outcomes, next_hop, begun, rest });
         if origin == self.shard.number {

@@ -36,7 +36,7 @@ pub struct Link<H: Host> {
 
 /// A connection that was lost in the middle of a transaction.
 pub struct Lost {
-    /// One per recipient.
+    /// One per recipient, or of the first ones.
     pub outcomes: Vec<Outcome>,
     /// Why.
     pub reply: Reply,
@@ -68,12 +68,12 @@ impl<H: Host> Link<H> {
                     self.flush(shard).await.ok();
                     return Err(reply);
                 }
-                Step::Content | Step::Done(_) => unreachable!("no transaction has begun"),
+                Step::Content | Step::Chunk | Step::Done(_) => unreachable!("no transaction has begun"),
             }
         }
     }
 
-    /// Delivers an order: one outcome per recipient. If another one of the `site` may follow it and does,
+    /// Delivers an order: one outcome per recipient, as far as the next hop takes so many at once. If another one of the `site` may follow it and does,
     /// [`Link::take_follower`] gives it, to be delivered next, or to be put back after an error.
     pub async fn deliver(
         &mut self,
@@ -101,6 +101,24 @@ impl<H: Host> Link<H> {
         self.follower.take()
     }
 
+    /// Whether the next hop makes the reports that were asked for.
+    pub fn makes_reports(&self) -> bool {
+        self.session.capabilities().dsn
+    }
+
+    /// Transactions that the next hop takes on one connection.
+    pub fn transactions_max(&self) -> u32 {
+        self.session.capabilities().transactions_max.unwrap_or(u32::MAX)
+    }
+
+    /// The transaction for an order: for no more recipients than the next hop takes.
+    fn transaction(&self, order: &Order, content: &Content) -> Transaction {
+        let most = self.session.capabilities().recipients_max.unwrap_or(usize::MAX);
+        let mut recipients = order.recipients.clone();
+        recipients.truncate(most);
+        Transaction { envelope: order.envelope.clone(), recipients, size: content.len() as u64 }
+    }
+
     /// Whether no transaction is under way, and none follows.
     fn is_between(&self) -> bool {
         self.session.phase() == Phase::Idle
@@ -124,7 +142,7 @@ impl<H: Host> Link<H> {
                 let outcomes = vec![Outcome::Deferred(reply.clone()); order.recipients.len()];
                 return Err(Lost { outcomes, reply, at_risk: false });
             }
-            self.session.begin(transaction(order, content), shard.host.now(), &mut self.out);
+            self.session.begin(self.transaction(order, content), shard.host.now(), &mut self.out);
         }
         let mut content_sent = false;
         loop {
@@ -136,6 +154,12 @@ impl<H: Host> Link<H> {
                     content_sent = true;
                     let commands = if may_follow { self.follow(shard, site) } else { None };
                     let sent = self.send_content(shard, content, commands).await;
+                    self.session.content_sent(shard.host.now());
+                    sent.err()
+                }
+                Step::Chunk => {
+                    content_sent = true;
+                    let sent = self.send_chunk(content).await;
                     self.session.content_sent(shard.host.now());
                     sent.err()
                 }
@@ -180,6 +204,22 @@ impl<H: Host> Link<H> {
         sent.map_err(|error| lost(&error))
     }
 
+    /// Sends the content behind its BDAT command, which waits.
+    async fn send_chunk(&mut self, content: &Content) -> Result<(), Reply> {
+        let (chunk, deadline) = (content.chunk(), self.session.deadline());
+        let sent = if chunk.len() <= JOINED_BYTES_MAX {
+            self.out.extend_from_slice(&chunk);
+            self.conn.send(&mut self.out, deadline).await
+        } else {
+            match self.conn.send(&mut self.out, deadline).await {
+                Ok(()) => self.conn.send_bytes(chunk, deadline).await,
+                failed => failed,
+            }
+        };
+        self.out.shrink_to(OUT_BYTES_KEPT);
+        sent.map_err(|error| lost(&error))
+    }
+
     /// Lets an order follow the one under way, if one waits that may, and gives its commands.
     fn follow(&mut self, shard: &Shard<H>, site: &Site<H>) -> Option<Vec<u8>> {
         if !self.session.capabilities().pipelining {
@@ -191,7 +231,8 @@ impl<H: Host> Link<H> {
         let follows = order
             .content
             .as_ref()
-            .is_some_and(|content| self.session.follow(transaction(order, content), &mut commands));
+            .map(|content| self.transaction(order, content))
+            .is_some_and(|transaction| self.session.follow(transaction, &mut commands));
         if !follows {
             site.put_back(held);
             return None;
@@ -236,17 +277,11 @@ impl<H: Host> Link<H> {
     }
 }
 
-fn transaction(order: &Order, content: &Content) -> Transaction {
-    Transaction {
-        envelope: order.envelope.clone(),
-        recipients: order.recipients.clone(),
-        size: content.len() as u64,
-    }
-}
-
 fn profile<H: Host>(shard: &Shard<H>) -> Profile {
     let delivery = &shard.config.delivery;
     Profile {
+        chunking: delivery.chunking,
+        eight_bit: delivery.eight_bit,
         greeting_timeout: delivery.reply_timeout,
         ehlo_timeout: delivery.reply_timeout,
         mail_timeout: delivery.reply_timeout,

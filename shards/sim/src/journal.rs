@@ -27,6 +27,8 @@ pub struct Delivery {
     pub sender: String,
     /// The forward-paths.
     pub recipients: Vec<String>,
+    /// MAIL and each RCPT that was accepted, as they came.
+    pub commands: Vec<String>,
     /// What came, dots removed.
     pub content: Vec<u8>,
     /// When its end had come.

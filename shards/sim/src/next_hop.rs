@@ -45,6 +45,8 @@ pub struct Profile {
     pub forgets: bool,
     /// Offers 8BITMIME.
     pub eight_bit: bool,
+    /// What it offers besides, as lines of the reply to EHLO. CHUNKING and BINARYMIME it can do.
+    pub extensions: Vec<&'static str>,
     /// When it does not listen.
     pub outages: Vec<Range<Time>>,
 }
@@ -65,6 +67,7 @@ impl Profile {
             pipelines: true,
             forgets: false,
             eight_bit: true,
+            extensions: Vec::new(),
             outages: Vec::new(),
         }
     }
@@ -143,6 +146,8 @@ enum Leave {
 struct Transaction {
     sender: String,
     recipients: Vec<String>,
+    /// MAIL, and each RCPT that was accepted, as they came.
+    commands: Vec<String>,
 }
 
 /// One connection.
@@ -205,11 +210,16 @@ impl Talk<'_> {
             }
             ("MAIL", None) => {
                 if self.step("250 2.1.0 sender ok").await? {
-                    self.transaction = Some(Transaction { sender: path(line), recipients: Vec::new() });
+                    let commands = vec![line.to_owned()];
+                    self.transaction =
+                        Some(Transaction { sender: path(line), recipients: Vec::new(), commands });
                 }
             }
             ("RCPT", Some(_)) => self.recipient(line).await?,
             ("DATA", Some(transaction)) if !transaction.recipients.is_empty() => return self.data().await,
+            ("BDAT", Some(transaction)) if !transaction.recipients.is_empty() => {
+                return self.chunk(line).await;
+            }
             ("RSET", _) => {
                 self.transaction = None;
                 self.reply("250 2.0.0 forgotten").await?;
@@ -230,7 +240,9 @@ impl Talk<'_> {
         let mut lines = vec!["250-next-hop.example", "250-SIZE 100000000", "250-ENHANCEDSTATUSCODES"];
         lines.extend(profile.pipelines.then_some("250-PIPELINING"));
         lines.extend(profile.eight_bit.then_some("250-8BITMIME"));
-        lines.push("250 HELP");
+        let others = profile.extensions.iter().map(|extension| format!("250-{extension}"));
+        let mut lines: Vec<String> = lines.into_iter().map(str::to_owned).chain(others).collect();
+        lines.push("250 HELP".to_owned());
         lines.join("\r\n")
     }
 
@@ -239,6 +251,7 @@ impl Talk<'_> {
             && let Some(transaction) = &mut self.transaction
         {
             transaction.recipients.push(path(line));
+            transaction.commands.push(line.to_owned());
         }
         Ok(())
     }
@@ -250,6 +263,21 @@ impl Talk<'_> {
         let closes = self.hits(|profile| profile.closes_in_data);
         let lines_left = if closes { self.world.workload().below(20) } else { usize::MAX };
         let Some(content) = self.content(lines_left).await? else { return Ok(Next::Leave(Leave::Close)) };
+        self.take(content).await
+    }
+
+    /// The only chunk of a message.
+    async fn chunk(&mut self, line: &str) -> io::Result<Next> {
+        let size = line.strip_prefix("BDAT ").and_then(|rest| rest.strip_suffix(" LAST"));
+        let size = size.and_then(|size| size.parse().ok()).ok_or(ErrorKind::InvalidData)?;
+        match self.lines.bytes(size, self.world.now() + PATIENCE).await? {
+            Some(content) => self.take(content).await,
+            None => Ok(Next::Leave(Leave::Close)),
+        }
+    }
+
+    /// All of a message has come.
+    async fn take(&mut self, content: Vec<u8>) -> io::Result<Next> {
         let transaction = self.transaction.take();
         if self.next_hop.profile.borrow().forgets {
             self.lines.forget();
@@ -258,9 +286,9 @@ impl Talk<'_> {
             self.reply(&refusal).await?;
             return Ok(Next::Command);
         }
-        let Transaction { sender, recipients } = transaction.ok_or(ErrorKind::InvalidData)?;
+        let Transaction { sender, recipients, commands } = transaction.ok_or(ErrorKind::InvalidData)?;
         let (next_hop, at) = (self.next_hop.name.clone(), self.world.now());
-        let delivery = Delivery { next_hop, sender, recipients, content, at, confirmed: None };
+        let delivery = Delivery { next_hop, sender, recipients, commands, content, at, confirmed: None };
         let number = self.journal.deliver(delivery);
         if self.hits(|profile| profile.resets_after_dot) {
             return Ok(Next::Leave(Leave::Reset));

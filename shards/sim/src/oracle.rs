@@ -281,6 +281,7 @@ mod tests {
             next_hop: "one".to_owned(),
             sender: submission().sender.clone(),
             recipients: vec![recipient.to_owned()],
+            commands: Vec::new(),
             content: [b"Received: from x\r\n\tby y\r\n", submission().content.as_slice()].concat(),
             at: Time(at),
             confirmed: confirmed.map(Time),

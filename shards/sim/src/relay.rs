@@ -5,7 +5,7 @@ use crate::oracle::{self, Complaint};
 use crate::{Crash, Journal, MachineId, Options, SimBell, Span, Stream, Swarm, World, run};
 use host::{Host, Planted};
 use shard::Links;
-use shard::config::{Auth, Config, Delivery, Listen, Reception, Retry, Spool};
+use shard::config::{Auth, Bounce, Config, Delivery, Listen, Reception, Retry, Spool};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -68,6 +68,7 @@ impl Shape {
             },
             listen: vec![Listen { address: address(), relay_from, relay_to: Vec::new(), auth: None }],
             routes: Vec::new(),
+            bounce: Bounce::default(),
             retry: Retry { intervals: vec![self.retry], max_age: self.max_age, jitter_percent: 10 },
             reception: Reception {
                 message_bytes_max: 128 << 10,

@@ -1,6 +1,7 @@
 //! Command lines (RFC 5321 section 4.1), parsed without copying.
 
-use mail::BodyType;
+use mail::parameters::{is_envelope_id, is_original};
+use mail::{BodyType, Notify, Return};
 use memchr::memchr3;
 
 /// A command line that could be read.
@@ -12,9 +13,8 @@ pub enum Command<'a> {
     Helo(&'a str),
     /// `MAIL FROM:`.
     Mail(Mail<'a>),
-    /// `RCPT TO:` and the path between its angle brackets, without a source route. Nothing is known of it yet:
-    /// whether it may hold UTF-8 depends on the transaction.
-    Rcpt(&'a str),
+    /// `RCPT TO:`.
+    Rcpt(Rcpt<'a>),
     /// `AUTH` (RFC 4954 section 4).
     Auth {
         /// The name of the mechanism, as it came.
@@ -24,6 +24,8 @@ pub enum Command<'a> {
     },
     /// `DATA`.
     Data,
+    /// `BDAT` (RFC 3030 section 2).
+    Bdat(Chunk),
     /// `RSET`.
     Rset,
     /// `NOOP`, whatever its argument.
@@ -37,19 +39,44 @@ pub enum Command<'a> {
 }
 
 /// The argument of `MAIL` (RFC 5321 section 4.1.1.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mail<'a> {
     /// The path between the angle brackets, without a source route; empty for the null reverse-path.
     pub path: &'a str,
     /// `SIZE=`, in bytes; what no number can hold is `u64::MAX` (RFC 1870).
     pub size: Option<u64>,
-    /// `BODY=` (RFC 6152).
+    /// `BODY=` (RFC 6152, RFC 3030 section 3).
     pub body: BodyType,
     /// `SMTPUTF8` (RFC 6531).
     pub utf8: bool,
     /// Whether there was an `AUTH=` in form (RFC 4954 section 5). Whom it names is not kept: nobody is trusted to
     /// speak for others.
     pub auth: bool,
+    /// `RET` (RFC 3461 section 4.3).
+    pub returns: Option<Return>,
+    /// `ENVID` (RFC 3461 section 4.4), in xtext.
+    pub envelope_id: Option<&'a str>,
+}
+
+/// The argument of `RCPT` (RFC 5321 section 4.1.1.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rcpt<'a> {
+    /// The path between the angle brackets, without a source route. Nothing is known of it yet: whether it may hold
+    /// UTF-8 depends on the transaction.
+    pub path: &'a str,
+    /// `NOTIFY` (RFC 3461 section 4.1).
+    pub notify: Option<Notify>,
+    /// `ORCPT` (RFC 3461 section 4.2), in xtext or, of the type `utf-8`, in UTF-8.
+    pub original: Option<&'a str>,
+}
+
+/// The argument of `BDAT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// How many bytes follow the line.
+    pub bytes: u64,
+    /// `LAST`: the message ends with them.
+    pub is_last: bool,
 }
 
 /// Why a line is no command.
@@ -65,12 +92,16 @@ pub enum CommandError {
     Argument,
     /// A parameter of MAIL or RCPT that was not announced.
     Parameter,
+    /// `BDAT` without a size that can be read, so that nobody knows where the next command begins.
+    ChunkSize,
 }
 
 /// Longest name in EHLO and HELO, in bytes (RFC 5321 section 4.5.3.1.2).
 const NAME_BYTES_MAX: usize = 255;
 /// Most digits in `SIZE=` (RFC 1870 section 5).
 const SIZE_DIGITS_MAX: usize = 20;
+/// Most digits in the size of a chunk. RFC 3030 sets no bound; so many count more bytes than anybody sends.
+const CHUNK_DIGITS_MAX: usize = 18;
 
 #[derive(Clone, Copy)]
 enum Verb {
@@ -80,6 +111,7 @@ enum Verb {
     Rcpt,
     Auth,
     Data,
+    Bdat,
     Rset,
     Noop,
     Vrfy,
@@ -93,6 +125,7 @@ const VERBS: [(&str, Verb); 17] = [
     ("RCPT", Verb::Rcpt),
     ("MAIL", Verb::Mail),
     ("DATA", Verb::Data),
+    ("BDAT", Verb::Bdat),
     ("EHLO", Verb::Ehlo),
     ("QUIT", Verb::Quit),
     ("RSET", Verb::Rset),
@@ -105,7 +138,6 @@ const VERBS: [(&str, Verb); 17] = [
     ("TURN", Verb::NotImplemented),
     ("ATRN", Verb::NotImplemented),
     ("AUTH", Verb::Auth),
-    ("BDAT", Verb::NotImplemented),
     ("STARTTLS", Verb::NotImplemented),
 ];
 
@@ -125,6 +157,7 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, CommandError> {
         Verb::Rcpt => rcpt(argument).map(Command::Rcpt),
         Verb::Auth => auth(argument),
         Verb::Data => alone(argument, Command::Data),
+        Verb::Bdat => chunk(argument).map(Command::Bdat).ok_or(CommandError::ChunkSize),
         Verb::Rset => alone(argument, Command::Rset),
         Verb::Quit => alone(argument, Command::Quit),
         Verb::Noop => Ok(Command::Noop),
@@ -147,32 +180,74 @@ fn client_name(argument: &str) -> Result<&str, CommandError> {
 
 fn mail(argument: &str) -> Result<Mail<'_>, CommandError> {
     let (path, parameters) = path_and_parameters(argument, "FROM:")?;
-    let (mut size, mut body, mut utf8, mut auth) = (None, None, None, None);
-    for parameter in parameters.split(' ').filter(|parameter| !parameter.is_empty()) {
-        let (keyword, value) = match parameter.split_once('=') {
-            Some((keyword, value)) => (keyword, Some(value)),
-            None => (parameter, None),
-        };
-        if keyword.eq_ignore_ascii_case("SIZE") {
-            set_once(&mut size, size_value(value)?)?;
-        } else if keyword.eq_ignore_ascii_case("BODY") {
+    let mut mail = Mail { path, ..Mail::default() };
+    let (mut body, mut utf8, mut auth) = (None, None, None);
+    for (keyword, value) in each(parameters) {
+        let is = |name: &str| keyword.eq_ignore_ascii_case(name);
+        if is("SIZE") {
+            set_once(&mut mail.size, size_value(value)?)?;
+        } else if is("BODY") {
             set_once(&mut body, body_value(value)?)?;
-        } else if keyword.eq_ignore_ascii_case("SMTPUTF8") {
+        } else if is("SMTPUTF8") {
             set_once(&mut utf8, value.is_none().then_some(true).ok_or(CommandError::Argument)?)?;
-        } else if keyword.eq_ignore_ascii_case("AUTH") {
+        } else if is("AUTH") {
             set_once(&mut auth, value.is_some_and(is_xtext).then_some(true).ok_or(CommandError::Argument)?)?;
+        } else if is("RET") {
+            set_once(&mut mail.returns, returns_value(value)?)?;
+        } else if is("ENVID") {
+            let id = value.filter(|value| !value.is_empty() && is_envelope_id(value));
+            set_once(&mut mail.envelope_id, id.ok_or(CommandError::Argument)?)?;
         } else {
             return Err(CommandError::Parameter);
         }
     }
     let (utf8, auth) = (utf8.unwrap_or_default(), auth.unwrap_or_default());
-    Ok(Mail { path, size, body: body.unwrap_or_default(), utf8, auth })
+    Ok(Mail { body: body.unwrap_or_default(), utf8, auth, ..mail })
 }
 
-fn rcpt(argument: &str) -> Result<&str, CommandError> {
+fn rcpt(argument: &str) -> Result<Rcpt<'_>, CommandError> {
     let (path, parameters) = path_and_parameters(argument, "TO:")?;
-    // No extension that we announce has a parameter for RCPT.
-    if parameters.is_empty() { Ok(path) } else { Err(CommandError::Parameter) }
+    let mut rcpt = Rcpt { path, ..Rcpt::default() };
+    for (keyword, value) in each(parameters) {
+        if keyword.eq_ignore_ascii_case("NOTIFY") {
+            set_once(&mut rcpt.notify, value.and_then(Notify::parse).ok_or(CommandError::Argument)?)?;
+        } else if keyword.eq_ignore_ascii_case("ORCPT") {
+            let original = value.filter(|value| is_original(value));
+            set_once(&mut rcpt.original, original.ok_or(CommandError::Argument)?)?;
+        } else {
+            return Err(CommandError::Parameter);
+        }
+    }
+    Ok(rcpt)
+}
+
+/// Each parameter with its value.
+fn each(parameters: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let parameters = parameters.split(' ').filter(|parameter| !parameter.is_empty());
+    parameters.map(|parameter| match parameter.split_once('=') {
+        Some((keyword, value)) => (keyword, Some(value)),
+        None => (parameter, None),
+    })
+}
+
+fn returns_value(value: Option<&str>) -> Result<Return, CommandError> {
+    match value {
+        Some(value) if value.eq_ignore_ascii_case("FULL") => Ok(Return::Full),
+        Some(value) if value.eq_ignore_ascii_case("HDRS") => Ok(Return::Headers),
+        _ => Err(CommandError::Argument),
+    }
+}
+
+/// RFC 3030 section 2: `bdat-cmd ::= "BDAT" SP chunk-size [ SP end-marker ] CR LF`.
+fn chunk(argument: &str) -> Option<Chunk> {
+    let (size, is_last) = match argument.split_once(' ') {
+        Some((size, marker)) if marker.trim_start_matches(' ').eq_ignore_ascii_case("LAST") => (size, true),
+        Some(_) => return None,
+        None => (argument, false),
+    };
+    let is_number = (1..=CHUNK_DIGITS_MAX).contains(&size.len()) && size.bytes().all(|b| b.is_ascii_digit());
+    let bytes = size.parse().ok().filter(|_| is_number)?;
+    Some(Chunk { bytes, is_last })
 }
 
 fn auth(argument: &str) -> Result<Command<'_>, CommandError> {
@@ -219,6 +294,7 @@ fn body_value(value: Option<&str>) -> Result<BodyType, CommandError> {
     match value {
         Some(value) if value.eq_ignore_ascii_case("7BIT") => Ok(BodyType::SevenBit),
         Some(value) if value.eq_ignore_ascii_case("8BITMIME") => Ok(BodyType::EightBit),
+        Some(value) if value.eq_ignore_ascii_case("BINARYMIME") => Ok(BodyType::Binary),
         Some(_) => Err(CommandError::Parameter),
         None => Err(CommandError::Argument),
     }

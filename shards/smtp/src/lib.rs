@@ -10,6 +10,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod chunk;
 pub mod command;
 pub mod data;
 pub mod extension;

@@ -13,7 +13,8 @@
 //! C* COUNT text                         the same text COUNT times, then CRLF
 //! C| text                               the client sends this without CRLF
 //! S: text                               the server says a line; a last * stands for anything
-//! = stored <SENDER> <RCPT>... [8bit] [utf8] [dotted]    a message was stored; its content follows
+//! = stored <SENDER> <RCPT>... [8bit|binary] [utf8] [dotted]    a message was stored; its content follows
+//! = asked PARAMETER...                  what was asked of it; N:PARAMETER of the recipient with that index
 //! | text                                a line of the content, after the Received field
 //! = closed REASON                       the session was closed
 //! + SECONDS s                           time passes
@@ -29,7 +30,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use auth::{Channel, Terms};
-use mail::{BodyType, Envelope};
+use mail::{BodyType, Envelope, Parameters, Return};
 use play::{Play, Rules};
 use smtp::receive::{Incoming, Profile};
 
@@ -40,7 +41,7 @@ enum Line {
     Passes(Duration),
     Stop,
     End,
-    Stored { envelope: String, content: Vec<u8> },
+    Stored { envelope: String, asked: String, content: Vec<u8> },
     Closed(String),
 }
 
@@ -100,8 +101,8 @@ fn in_turns(dialog: &Dialog) {
                 assert_said(dialog, &rest[..length], expected);
                 said += length + 2;
             }
-            Line::Stored { envelope, content } => {
-                assert_stored(dialog, &play.stored[stored], envelope, content);
+            Line::Stored { envelope, asked, content } => {
+                assert_stored(dialog, &play.stored[stored], (envelope, asked), content);
                 stored += 1;
             }
             Line::Closed(reason) => {
@@ -154,8 +155,9 @@ fn compare(dialog: &Dialog, play: &Play) {
     for line in &dialog.lines {
         match line {
             Line::Server(expected) => assert_said(dialog, said.next().unwrap_or("silence"), expected),
-            Line::Stored { envelope, content } => {
-                assert_stored(dialog, stored.next().expect("a stored message"), envelope, content);
+            Line::Stored { envelope, asked, content } => {
+                let incoming = stored.next().expect("a stored message");
+                assert_stored(dialog, incoming, (envelope, asked), content);
             }
             _ => {}
         }
@@ -180,18 +182,36 @@ fn assert_said(dialog: &Dialog, said: &str, expected: &str) {
     assert!(matches, "{}: {said:?}, not {expected:?}", dialog.name);
 }
 
-fn assert_stored(dialog: &Dialog, incoming: &Incoming, envelope: &str, content: &[u8]) {
-    let Envelope { sender, recipients, body, utf8 } = &incoming.envelope;
+fn assert_stored(dialog: &Dialog, incoming: &Incoming, (envelope, asked): (&str, &str), content: &[u8]) {
+    let Envelope { sender, recipients, body, utf8, parameters } = &incoming.envelope;
     let mut words = vec![sender.as_ref().map_or("<>".to_string(), |sender| format!("<{sender}>"))];
     words.extend(recipients.iter().map(|recipient| format!("<{recipient}>")));
     words.extend((*body == BodyType::EightBit).then(|| "8bit".to_string()));
+    words.extend((*body == BodyType::Binary).then(|| "binary".to_string()));
     words.extend(utf8.then(|| "utf8".to_string()));
     words.extend(incoming.dotted.then(|| "dotted".to_string()));
     assert_eq!(words.join(" "), envelope, "{}", dialog.name);
+    let parameters = parameters.as_ref().map_or(String::new(), |parameters| asked_text(parameters));
+    assert_eq!(parameters, asked, "{}", dialog.name);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let length = mail::trace::hops(&incoming.content);
     assert!(length >= 1 && incoming.content.starts_with(b"Received: from "), "{}", dialog.name);
     assert_eq!(text(after_first_field(&incoming.content)), text(content), "{}", dialog.name);
+}
+
+/// What was asked, as the dialogs write it.
+fn asked_text(parameters: &Parameters) -> String {
+    let mut words = vec![];
+    words.extend(parameters.returns.map(|returns| match returns {
+        Return::Full => "RET=FULL".to_string(),
+        Return::Headers => "RET=HDRS".to_string(),
+    }));
+    words.extend(parameters.envelope_id.as_ref().map(|id| format!("ENVID={id}")));
+    for (index, asked) in &parameters.recipients {
+        words.extend(asked.notify.map(|notify| format!("{index}:NOTIFY={}", notify.value())));
+        words.extend(asked.original.as_ref().map(|original| format!("{index}:ORCPT={original}")));
+    }
+    words.join(" ")
 }
 
 /// What follows the first header field with its folded lines.
@@ -215,9 +235,14 @@ fn read(name: &str, text: &str) -> Dialog {
                 lines.push(Line::Client([repeated, b"\r\n".to_vec()].concat()));
             }
             "S:" => lines.push(Line::Server(rest.to_string())),
+            "=" if rest.starts_with("asked ") => match lines.last_mut() {
+                Some(Line::Stored { asked, .. }) => *asked = rest["asked ".len()..].to_string(),
+                _ => panic!("{name}: asked without a message"),
+            },
             "=" => lines.push(match rest.split_once(' ') {
                 Some(("stored", envelope)) => {
-                    Line::Stored { envelope: envelope.to_string(), content: vec![] }
+                    let envelope = envelope.to_string();
+                    Line::Stored { envelope, asked: String::new(), content: vec![] }
                 }
                 Some(("closed", reason)) => Line::Closed(reason.to_string()),
                 _ => panic!("{name}: {line}"),

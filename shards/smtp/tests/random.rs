@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use auth::{Channel, Terms};
 use fastrand::Rng;
+use mail::BodyType;
 use play::{Play, Rules};
 
 const SEEDS: Range<u64> = 0..20_000;
@@ -20,7 +21,7 @@ const LINE_BYTES_MAX: usize = 100;
 const PIECE_BYTES_MAX: usize = 700;
 
 /// What is thrown in between.
-const TOKENS: [&[u8]; 25] = [
+const TOKENS: [&[u8]; 31] = [
     b"\r\n",
     b"\n",
     b"\r",
@@ -46,6 +47,12 @@ const TOKENS: [&[u8]; 25] = [
     b"AUTH PLAIN AHVzZXIAcGVuY2ls\r\n",
     b"AUTH LOGIN\r\n",
     b"*\r\n",
+    b"BDAT 10\r\n",
+    b"BDAT 7 LAST\r\n",
+    b"BDAT 0 LAST\r\n",
+    b"BDAT 1000\r\n",
+    b" BODY=BINARYMIME\r\n",
+    b"MAIL FROM:<a@b> BODY=BINARYMIME\r\nRCPT TO:<b@example.com>\r\nBDAT 20 LAST\r\n",
 ];
 
 #[test]
@@ -123,9 +130,11 @@ fn check_form(play: &Play, seed: u64) {
         assert!(!incoming.envelope.recipients.is_empty(), "seed {seed}");
         assert!(incoming.envelope.recipients.iter().all(|r| r.domain() == "example.com"), "seed {seed}");
         assert!(incoming.content.len() <= MESSAGE_BYTES_MAX + 1024, "seed {seed}");
-        assert!(incoming.content.ends_with(b"\r\n"), "seed {seed}");
-        let ends = |pair: &[u8]| (pair[0] == b'\r') != (pair[1] == b'\n');
-        assert!(!incoming.content.windows(2).any(ends), "seed {seed}: a bare line end");
+        if incoming.envelope.body != BodyType::Binary {
+            assert!(incoming.content.ends_with(b"\r\n"), "seed {seed}");
+            let ends = |pair: &[u8]| (pair[0] == b'\r') != (pair[1] == b'\n');
+            assert!(!incoming.content.windows(2).any(ends), "seed {seed}: a bare line end");
+        }
         let is_dotted = incoming.content.windows(3).any(|window| window == b"\r\n.");
         assert_eq!(incoming.dotted, is_dotted, "seed {seed}");
     }
@@ -163,12 +172,22 @@ fn client_sides() -> Vec<Vec<u8>> {
     paths.sort();
     let side = |path| {
         let text = fs::read_to_string(path).expect("a dialog is text");
-        let lines = text.lines().filter_map(|line| line.strip_prefix("C: "));
         let mut bytes = b"EHLO x\r\n".to_vec();
-        lines.for_each(|line| bytes.extend_from_slice(format!("{line}\r\n").as_bytes()));
+        for line in text.lines() {
+            match line.split_at_checked(3) {
+                Some(("C: ", rest)) => bytes.extend_from_slice(format!("{rest}\r\n").as_bytes()),
+                Some(("C| ", rest)) => bytes.extend_from_slice(plain(rest).as_bytes()),
+                _ => {}
+            }
+        }
         bytes
     };
     paths.into_iter().map(side).collect()
+}
+
+/// `text` with the escapes for CR and LF resolved, so that chunks have nearly the size that they say.
+fn plain(text: &str) -> String {
+    text.replace("\\r", "\r").replace("\\n", "\n")
 }
 
 /// One or two dialogs, mostly with a few wounds, sometimes with many.

@@ -27,9 +27,9 @@
 //! | 4 | CRC32C of the body                        | | group   | 4  | used bytes of the group, this record included |
 //! | 8 | key of the segment, random                | |         | 4  | number of records that follow |
 //! | 4 | number of the segment                     | | message | 8  | accepted, wall clock in µs |
-//! | 4 | offset of the record in the segment       | |         | 1, 1 | flags: 1 8BITMIME, 2 SMTPUTF8, 4 has a sender; zero |
+//! | 4 | offset of the record in the segment       | |         | 1, 1 | flags: 1 8BITMIME, 2 SMTPUTF8, 4 has a sender, 8 BINARYMIME, 16 has parameters; zero |
 //! | 4 | length of head and body                   | |         | 2, 4 | recipients; bytes of content |
-//! | 4 | kind: 1 segment, 2 group, 3 message, 4 outcome | |    | .. | sender and recipients, 2 bytes of length before each; content |
+//! | 4 | kind: 1 segment, 2 group, 3 message, 4 outcome | |    | .. | sender and recipients, 2 bytes of length before each; parameters, 4 bytes of length before them; content |
 //! | 8 | message identity, or sequence of the group | | outcome | 8, 4, 2, 2 | wall clock; segment of the message; recipients; zero |
 //! |   |                                           | |         | .. | per recipient: 2 index, 1 state (1 waiting, 2 delivered, 3 failed, 4 expired, 5 removed); if waiting 2 attempts, 8 next |
 //!
@@ -44,6 +44,7 @@ mod damaged;
 mod fall;
 mod gather;
 mod log;
+mod parameters;
 mod reader;
 mod reclaim;
 mod record;

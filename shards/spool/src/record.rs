@@ -4,7 +4,7 @@
 //! when its group is about to be written, so records are built without it and [`stamp`]ed then; the long checksum,
 //! over the body, is made once, when the body is hot in the cache.
 
-use crate::{OutcomeRecord, RecipientState};
+use crate::{OutcomeRecord, RecipientState, parameters};
 use host::AlignedBuf;
 use host::buffer::BLOCK;
 use mail::{Address, BodyType, Envelope, MessageId, WallTime};
@@ -183,7 +183,8 @@ pub(crate) fn group_used(body: &[u8]) -> Option<u32> {
 pub(crate) fn message_bytes(envelope: &Envelope, content: usize) -> usize {
     let addresses = envelope.sender.iter().chain(&envelope.recipients);
     let addresses: usize = addresses.map(|a| 2 + a.as_str().len()).sum();
-    (HEAD_BYTES + MESSAGE_FIXED_BYTES + addresses + content).next_multiple_of(ALIGN)
+    let parameters = envelope.parameters.as_deref().map_or(0, parameters::block_bytes);
+    (HEAD_BYTES + MESSAGE_FIXED_BYTES + addresses + parameters + content).next_multiple_of(ALIGN)
 }
 
 /// Whether the envelope can be read back as it is. Lower case can be longer than what was parsed, so that an
@@ -208,7 +209,9 @@ pub(crate) fn put_message(
     fixed[..8].copy_from_slice(&accepted.0.to_le_bytes());
     fixed[8] = u8::from(envelope.body == BodyType::EightBit)
         | u8::from(envelope.utf8) << 1
-        | u8::from(envelope.sender.is_some()) << 2;
+        | u8::from(envelope.sender.is_some()) << 2
+        | u8::from(envelope.body == BodyType::Binary) << 3
+        | u8::from(envelope.parameters.is_some()) << 4;
     fixed[10..12].copy_from_slice(&(envelope.recipients.len() as u16).to_le_bytes());
     fixed[12..16].copy_from_slice(&(content.len() as u32).to_le_bytes());
     out.put(&fixed);
@@ -216,6 +219,9 @@ pub(crate) fn put_message(
         let text = address.as_str().as_bytes();
         out.put(&(text.len() as u16).to_le_bytes());
         out.put(text);
+    }
+    if let Some(parameters) = &envelope.parameters {
+        parameters::put_block(out, parameters);
     }
     out.put(content);
     let length = (out.len() - start) as u32;
@@ -242,8 +248,14 @@ pub(crate) fn message_body(body: &[u8]) -> Option<MessageBody> {
     let content_bytes = cursor.u32()?;
     let sender = if flags & 4 != 0 { Some(cursor.address()?) } else { None };
     let recipients = (0..count).map(|_| cursor.address()).collect::<Option<Vec<_>>>()?;
-    let body = if flags & 1 != 0 { BodyType::EightBit } else { BodyType::SevenBit };
-    let envelope = Envelope { sender, recipients, body, utf8: flags & 2 != 0 };
+    let parameters = if flags & 16 != 0 { Some(Box::new(parameters::block(&mut cursor)?)) } else { None };
+    let body = match flags & 0b1001 {
+        0 => BodyType::SevenBit,
+        1 => BodyType::EightBit,
+        8 => BodyType::Binary,
+        _ => return None,
+    };
+    let envelope = Envelope { sender, recipients, body, utf8: flags & 2 != 0, parameters };
     (cursor.0.len() == content_bytes as usize).then_some(MessageBody { accepted, envelope, content_bytes })
 }
 
@@ -304,10 +316,10 @@ pub(crate) fn outcome_segment(body: &[u8]) -> Option<u32> {
 }
 
 /// Reads little-endian numbers from the front; `None` when nothing is left.
-struct Cursor<'a>(&'a [u8]);
+pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Cursor<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+    pub(crate) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(taken)
@@ -317,15 +329,15 @@ impl<'a> Cursor<'a> {
         self.take(N)?.try_into().ok()
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(crate) fn u8(&mut self) -> Option<u8> {
         self.array().map(u8::from_le_bytes)
     }
 
-    fn u16(&mut self) -> Option<u16> {
+    pub(crate) fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(crate) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
@@ -354,6 +366,7 @@ impl<'a> Cursor<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mail::{Notify, Parameters, RecipientParameters, Return};
 
     fn address(text: &str) -> Address {
         Address::parse(text, true).unwrap()
@@ -362,12 +375,22 @@ mod tests {
     fn envelopes() -> Vec<Envelope> {
         let mut all = Vec::new();
         for sender in [None, Some(address("a@b.example")), Some(address("jörg@münchen.example"))] {
-            for body in [BodyType::SevenBit, BodyType::EightBit] {
+            for body in [BodyType::SevenBit, BodyType::EightBit, BodyType::Binary] {
                 for utf8 in [false, true] {
                     for count in [1, 2, 300] {
                         let recipients =
                             (0..count).map(|n| address(&format!("\"r @{n}\"@[IPv6:::1]"))).collect();
-                        all.push(Envelope { sender: sender.clone(), recipients, body, utf8 });
+                        let parameters = (count == 2).then(|| {
+                            Box::new(Parameters {
+                                returns: Some(Return::Full),
+                                envelope_id: Some("QQ".into()),
+                                recipients: vec![(
+                                    1,
+                                    RecipientParameters { notify: Some(Notify::default()), original: None },
+                                )],
+                            })
+                        });
+                        all.push(Envelope { sender: sender.clone(), recipients, body, utf8, parameters });
                     }
                 }
             }
@@ -398,6 +421,23 @@ mod tests {
                 assert_eq!(message_body(body), Some(expected));
             }
         }
+    }
+
+    #[test]
+    fn a_record_without_parameters_is_as_it_always_was() {
+        let envelope = Envelope {
+            sender: Some(address("a@b")),
+            recipients: vec![address("c@d")],
+            body: BodyType::EightBit,
+            ..Envelope::default()
+        };
+        let mut out = Vec::new();
+        let length = put_message(&mut out, MessageId(1), WallTime(2), &envelope, b"x") as usize;
+        let body = [
+            &[2, 0, 0, 0, 0, 0, 0, 0, 0b101, 0, 1, 0, 1, 0, 0, 0][..],
+            &[3, 0, b'a', b'@', b'b', 3, 0, b'c', b'@', b'd', b'x'],
+        ];
+        assert_eq!(out[HEAD_BYTES..length], body.concat());
     }
 
     #[test]

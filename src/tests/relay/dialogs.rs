@@ -118,6 +118,8 @@ fn read(name: &str, text: &str) -> Option<Dialog> {
                 dialog.lines.push(Line::Client([repeated, b"\r\n".to_vec()].concat()));
             }
             "S:" => dialog.lines.push(Line::Server(rest.to_string())),
+            // What was asked is passed on only to a next hop that offers it.
+            "=" if rest.starts_with("asked ") => {}
             "=" => match rest.strip_prefix("stored ") {
                 Some(envelope) => dialog.stored.push(stored(envelope)),
                 None => dialog.lines.push(Line::Closed),
@@ -134,7 +136,7 @@ fn read(name: &str, text: &str) -> Option<Dialog> {
     Some(dialog)
 }
 
-/// What a next hop with all extensions sees of `<SENDER> <RCPT>... [8bit] [utf8] [dotted]`, still without content.
+/// What a next hop with all extensions sees of `<SENDER> <RCPT>... [8bit|binary] [utf8] [dotted]`, still without content.
 fn stored(envelope: &str) -> Arrived {
     let mut words = envelope.split(' ');
     let mut arrived =
@@ -142,6 +144,7 @@ fn stored(envelope: &str) -> Arrived {
     for word in words {
         match word {
             "8bit" => arrived.mail += " BODY=8BITMIME",
+            "binary" => arrived.mail += " BODY=BINARYMIME",
             "utf8" => arrived.mail += " SMTPUTF8",
             "dotted" => {}
             recipient => arrived.recipients.push(recipient[1..recipient.len() - 1].to_string()),

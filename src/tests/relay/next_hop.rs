@@ -1,6 +1,6 @@
 //! A next hop that keeps every message as it came.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -64,7 +64,9 @@ fn serve(mut stream: TcpStream, arrived: &Mutex<Vec<Arrived>>) -> io::Result<()>
         }
         let line = line.trim_end();
         let reply = match line.split_once(':').unwrap_or((line, "")) {
-            ("EHLO mx.example", _) => "250-hop.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8",
+            ("EHLO mx.example", _) => {
+                "250-hop.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250 SMTPUTF8"
+            }
             ("MAIL FROM", argument) => {
                 mail = argument.to_string();
                 "250 ok"
@@ -76,6 +78,15 @@ fn serve(mut stream: TcpStream, arrived: &Mutex<Vec<Arrived>>) -> io::Result<()>
             ("DATA", _) => {
                 stream.write_all(b"354 go on\r\n")?;
                 let content = content(&mut lines)?;
+                recipients.sort();
+                let (mail, recipients) = (std::mem::take(&mut mail), std::mem::take(&mut recipients));
+                arrived.lock().unwrap().push(Arrived { mail, recipients, content });
+                "250 taken"
+            }
+            (command, _) if command.starts_with("BDAT ") => {
+                let size = command["BDAT ".len()..].trim_end_matches(" LAST").parse().unwrap();
+                let mut content = vec![0; size];
+                lines.read_exact(&mut content)?;
                 recipients.sort();
                 let (mail, recipients) = (std::mem::take(&mut mail), std::mem::take(&mut recipients));
                 arrived.lock().unwrap().push(Arrived { mail, recipients, content });

@@ -1,7 +1,7 @@
 //! What the relay writes itself: the trace field, and reports of failure.
 
 use crate::meter::count;
-use mail::bounce::{self, Failure, Report};
+use mail::bounce::{self, Action, Report, Told};
 use mail::trace::{self, Received};
 use mail::{Address, MessageId, Reply, WallTime};
 use std::hint::black_box;
@@ -46,8 +46,9 @@ pub fn trace_fields() -> u64 {
 /// A report on two recipients.
 pub fn reports() -> u64 {
     let (sender, header) = (address("sender@from.example"), header());
-    let failure = |recipient, text| Failure {
+    let failure = |recipient, text| Told {
         recipient: address(recipient),
+        original: None,
         reply: Reply::new(550, (5, 1, 1), text),
         next_hop: Some("mx.to.example".to_owned()),
     };
@@ -61,9 +62,12 @@ pub fn reports() -> u64 {
         at: WALL,
         sender: &sender,
         original: MessageId(1),
+        envelope_id: None,
         arrived: WALL,
-        failures: &failures,
-        headers: &header,
+        action: Action::Failed,
+        recipients: &failures,
+        message: &header,
+        full: None,
         utf8: false,
     };
     let all = || (0..ROUNDS).for_each(|_| drop(black_box(bounce::report(black_box(&report)))));

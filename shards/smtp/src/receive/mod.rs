@@ -7,9 +7,11 @@
 
 mod content;
 mod input;
+mod pace;
 mod profile;
 mod replies;
 mod session;
+mod skip;
 mod ticket;
 mod transaction;
 
@@ -56,6 +58,8 @@ pub enum CloseReason {
     TooManyTransactions,
     /// More than [`Profile::login_failures_max`] failed attempts to log in.
     TooManyFailedLogins,
+    /// A BDAT whose size could not be read: what follows it cannot be told apart.
+    LostTrack,
     /// [`Session::stop`] was called.
     Stopped,
     /// A question was answered with a 421 reply.
@@ -91,7 +95,8 @@ pub struct Incoming {
     /// Sender and recipients. The body type is what the content is, whatever was declared, so that a message that
     /// was declared 8-bit without need can still go to a next hop without 8BITMIME.
     pub envelope: Envelope,
-    /// Our `Received` field, then the message as it was sent: lines end with CRLF, stuffing is removed.
+    /// Our `Received` field, then the message as it was sent: lines end with CRLF, the last one too, stuffing is
+    /// removed. [`BodyType::Binary`] content is any bytes.
     pub content: Vec<u8>,
     /// Whether some line starts with a dot, so that the content needs stuffing when it is sent.
     pub dotted: bool,

@@ -3,7 +3,8 @@
 use alloc::string::String;
 use core::time::Duration;
 
-use auth::Terms;
+use crate::extension::Extensions;
+use auth::{Mechanism, Terms};
 
 /// Settings that sessions share.
 #[derive(Clone, Debug)]
@@ -58,5 +59,11 @@ impl Profile {
             data_timeout: Duration::from_secs(180),
             content_rate_min: 1024,
         }
+    }
+
+    /// What the reply to EHLO tells.
+    pub(super) fn extensions<'a>(&self, mechanisms: &'a [Mechanism]) -> Extensions<'a> {
+        let &Profile { message_bytes_max, recipients_max, transactions_max, .. } = self;
+        Extensions { mechanisms, message_bytes_max, recipients_max, transactions_max }
     }
 }

@@ -15,8 +15,9 @@ pub(super) const RECIPIENT_OK: &[u8] = b"250 2.1.5 Ok\r\n";
 pub(super) const OK: &[u8] = b"250 2.0.0 Ok\r\n";
 pub(super) const BYE: &[u8] = b"221 2.0.0 Bye\r\n";
 pub(super) const START_CONTENT: &[u8] = b"354 End data with <CR><LF>.<CR><LF>\r\n";
+pub(super) const CHUNK_TAKEN: &[u8] = b"250 2.0.0 Ok, chunk taken\r\n";
 pub(super) const NOT_VERIFIED: &[u8] = b"252 2.0.0 Send some mail, and we will try\r\n";
-pub(super) const COMMANDS: &[u8] = b"214 2.0.0 EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\r\n";
+pub(super) const COMMANDS: &[u8] = b"214 2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\r\n";
 
 const fn reply(code: u16, enhanced: (u8, u16, u16), text: &'static str) -> Reply {
     let (class, subject, detail) = enhanced;
@@ -30,12 +31,16 @@ static BAD_BYTES: Reply = reply(500, (5, 5, 2), "Lines end with CR LF and hold U
 static UNKNOWN: Reply = reply(500, (5, 5, 1), "Command not recognized");
 pub(super) static NOT_IMPLEMENTED: Reply = reply(502, (5, 5, 1), "Command not implemented");
 static BAD_ARGUMENT: Reply = reply(501, (5, 5, 4), "Syntax error in the argument");
+static BAD_CHUNK_SIZE: Reply = reply(501, (5, 5, 4), "Bad size of a chunk, closing the connection");
 pub(super) static BAD_PARAMETER: Reply = reply(555, (5, 5, 4), "Parameter not recognized or not implemented");
 
 pub(super) static EHLO_FIRST: Reply = reply(503, (5, 5, 1), "Send EHLO or HELO first");
 pub(super) static MAIL_FIRST: Reply = reply(503, (5, 5, 1), "Send MAIL first");
 pub(super) static MAIL_TWICE: Reply = reply(503, (5, 5, 1), "The sender is known already");
 pub(super) static NO_RECIPIENTS: Reply = reply(554, (5, 5, 1), "No valid recipients");
+
+pub(super) static CHUNKS_BEGUN: Reply = reply(503, (5, 5, 1), "Send BDAT or RSET");
+pub(super) static BINARY_IN_DATA: Reply = reply(503, (5, 5, 1), "BINARYMIME needs BDAT");
 
 pub(super) static BAD_SENDER: Reply = reply(501, (5, 1, 7), "Bad sender address");
 pub(super) static BAD_RECIPIENT: Reply = reply(501, (5, 1, 3), "Bad recipient address");
@@ -75,6 +80,7 @@ pub(super) fn of_error(error: CommandError) -> &'static Reply {
         CommandError::NotImplemented => &NOT_IMPLEMENTED,
         CommandError::Argument => &BAD_ARGUMENT,
         CommandError::Parameter => &BAD_PARAMETER,
+        CommandError::ChunkSize => &BAD_CHUNK_SIZE,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The state of one connection that receives mail.
 
+mod chunks;
 mod commands;
 mod login;
 
@@ -17,8 +18,10 @@ use mail::{Address, Class, MessageId, Reply, Time, WallTime};
 use self::login::Login;
 use super::content::Content;
 use super::input::Input;
-use super::transaction::Transaction;
+use super::skip::{Refusal, Skip};
+use super::transaction::{Recipient, Transaction};
 use super::{CloseReason, Profile, Question, Step, StoreTicket, replies};
+use crate::command::Chunk;
 
 /// One connection that receives mail.
 #[derive(Debug)]
@@ -49,6 +52,10 @@ pub struct Session {
 ///                                      RecipientAsked?
 /// ```
 /// AUTH leads from `Idle` to `LoginAsked?` and `Responding` in turns, and back.
+///
+/// With BDAT in the place of DATA, `Content` leads to `Between` after each chunk but the last, and BDAT back. A chunk
+/// that is refused is read in `Skipping`.
+///
 /// RSET, EHLO, HELO and whatever refuses a message lead to `Idle`; `Closed` can be reached from everywhere.
 #[derive(Debug)]
 enum State {
@@ -65,11 +72,15 @@ enum State {
     /// The sender is known, and recipients may come.
     Open(Transaction),
     /// Another recipient is in question.
-    RecipientAsked(Transaction, Address),
-    /// Whether a message may come is in question.
-    Beginning(Transaction),
-    /// A message comes.
+    RecipientAsked(Transaction, Recipient),
+    /// Whether a message may come is in question; with BDAT its first chunk waits for the answer.
+    Beginning(Transaction, Option<Chunk>),
+    /// A message comes, or a chunk of one.
     Content(Content),
+    /// A chunk has come, and the next may.
+    Between(Content),
+    /// A chunk comes that is not wanted.
+    Skipping(Skip),
     /// A message is being made durable.
     Storing(MessageId),
     /// Nothing more is read or said.
@@ -124,6 +135,10 @@ impl Session {
                 rest = &bytes[content.take(bytes, self.profile.message_bytes_max)..];
                 self.deadline = content.deadline(now, &self.profile);
             }
+            State::Skipping(skip) if self.input.rest().is_empty() => {
+                rest = &bytes[skip.take(bytes)..];
+                self.deadline = skip.deadline(now, &self.profile);
+            }
             _ => {}
         }
         self.input.push(rest);
@@ -173,7 +188,7 @@ impl Session {
     /// Bytes of memory that the message being received takes.
     pub fn held(&self) -> usize {
         match &self.state {
-            State::Content(content) => content.held(),
+            State::Content(content) | State::Between(content) => content.held(),
             _ => 0,
         }
     }
@@ -187,7 +202,7 @@ impl Session {
     /// or 5yz), unless it deserves a refusal for what it is. Nothing happens when no message is being received.
     pub fn refuse_body(&mut self, reply: Reply) {
         assert_refusal(&reply);
-        if let State::Content(content) = &mut self.state {
+        if let State::Content(content) | State::Between(content) = &mut self.state {
             content.refuse(reply);
         }
     }
@@ -200,7 +215,9 @@ impl Session {
                 size: transaction.size,
                 body: transaction.body,
             }),
-            State::RecipientAsked(_, recipient) => Some(Question::Recipient { recipient }),
+            State::RecipientAsked(_, recipient) => {
+                Some(Question::Recipient { recipient: &recipient.address })
+            }
             _ => None,
         }
     }
@@ -218,7 +235,7 @@ impl Session {
     /// The sender of the transaction; the inner `None` is the null reverse-path.
     pub fn sender(&self) -> Option<&Option<Address>> {
         match &self.state {
-            State::Content(content) => Some(&content.envelope().sender),
+            State::Content(content) | State::Between(content) => Some(&content.envelope().sender),
             state => state.transaction().map(|transaction| &transaction.sender),
         }
     }
@@ -226,7 +243,7 @@ impl Session {
     /// The recipients that have been accepted in the transaction; empty when there is none.
     pub fn recipients(&self) -> &[Address] {
         match &self.state {
-            State::Content(content) => &content.envelope().recipients,
+            State::Content(content) | State::Between(content) => &content.envelope().recipients,
             state => state.transaction().map_or(&[], |transaction| transaction.recipients.list()),
         }
     }
@@ -244,18 +261,33 @@ impl Session {
                     None
                 }
                 State::Content(content) if content.is_complete() => self.end_content(out),
+                State::Content(content) if content.is_chunk_complete() => {
+                    self.end_chunk(out);
+                    None
+                }
+                State::Skipping(skip) if skip.is_complete() => {
+                    self.end_skip(out);
+                    None
+                }
+                State::Skipping(skip) if !input.rest().is_empty() => {
+                    let used = skip.take(input.rest());
+                    input.consume(used);
+                    None
+                }
                 State::Content(content) if !input.rest().is_empty() => {
                     let used = content.take(input.rest(), self.profile.message_bytes_max);
                     input.consume(used);
                     None
                 }
-                State::Idle | State::Open(_) => match input.line(self.line_bytes_max(input)) {
-                    Some(line) => {
-                        self.deadline = Time::FAR;
-                        self.obey(line, out)
+                State::Idle | State::Open(_) | State::Between(_) => {
+                    match input.line(self.line_bytes_max(input)) {
+                        Some(line) => {
+                            self.deadline = Time::FAR;
+                            self.obey(line, out)
+                        }
+                        None => Some(self.wait(input, now)),
                     }
-                    None => Some(self.wait(input, now)),
-                },
+                }
                 State::Responding(_) => match input.line(login::LINE_BYTES_MAX) {
                     Some(line) => {
                         self.deadline = Time::FAR;
@@ -263,12 +295,12 @@ impl Session {
                     }
                     None => Some(self.wait(input, now)),
                 },
-                State::Content(_) => Some(self.wait(input, now)),
+                State::Content(_) | State::Skipping(_) => Some(self.wait(input, now)),
                 State::Closed(reason) => Some(Step::Close(*reason)),
                 State::LoginAsked(_)
                 | State::SenderAsked(_)
                 | State::RecipientAsked(..)
-                | State::Beginning(_)
+                | State::Beginning(..)
                 | State::Storing(_) => unreachable!("a step that gives out a ticket ends the loop"),
             };
             if let Some(step) = step {
@@ -286,7 +318,8 @@ impl Session {
         // A clock that runs is left alone: only a complete command, or content, is progress.
         if self.deadline == Time::FAR {
             self.deadline = match &mut self.state {
-                State::Content(content) => content.begin(now, &self.profile),
+                State::Content(content) | State::Between(content) => content.deadline(now, &self.profile),
+                State::Skipping(skip) => skip.deadline(now, &self.profile),
                 _ => now + self.profile.command_timeout,
             };
         }
@@ -315,7 +348,7 @@ impl Session {
             State::SenderAsked(transaction) => (answer.is_ok().then_some(transaction), replies::SENDER_OK),
             State::RecipientAsked(mut transaction, recipient) => {
                 if answer.is_ok() {
-                    transaction.recipients.push(recipient);
+                    transaction.add(recipient);
                 }
                 (Some(transaction), replies::RECIPIENT_OK)
             }
@@ -331,16 +364,22 @@ impl Session {
     }
 
     pub(super) fn begun(&mut self, answer: Result<(MessageId, WallTime), Reply>, out: &mut Vec<u8>) {
-        let State::Beginning(transaction) = mem::replace(&mut self.state, State::Idle) else {
+        let State::Beginning(transaction, chunk) = mem::replace(&mut self.state, State::Idle) else {
             panic!("no message is about to begin");
         };
-        match answer {
-            Ok((id, accepted)) => {
+        match (answer, chunk) {
+            (Ok((id, accepted)), chunk) => {
                 let trace = self.trace(&transaction, id, accepted);
-                self.state = State::Content(Content::new(id, accepted, transaction.into_envelope(), trace));
-                out.extend_from_slice(replies::START_CONTENT);
+                let content = Content::new(id, accepted, transaction.into_envelope(), trace, chunk);
+                self.state = State::Content(content);
+                if chunk.is_none() {
+                    out.extend_from_slice(replies::START_CONTENT);
+                }
             }
-            Err(reply) => self.refuse(&reply, out),
+            (Err(reply), Some(chunk)) => {
+                self.state = State::Skipping(Skip::new(chunk, Refusal::Refused(reply)));
+            }
+            (Err(reply), None) => self.refuse(&reply, out),
         }
     }
 
@@ -395,6 +434,13 @@ impl Session {
         }
     }
 
+    /// Answers what came out of order.
+    fn misplace(&mut self, reply: &Reply, out: &mut Vec<u8>) {
+        if self.count_idle(out) {
+            reply.encode(out);
+        }
+    }
+
     /// Whether the session goes on; if not, it has said so.
     fn count_error(&mut self, out: &mut Vec<u8>) -> bool {
         self.errors += 1;
@@ -433,7 +479,7 @@ impl Session {
             State::LoginAsked(_)
                 | State::SenderAsked(_)
                 | State::RecipientAsked(..)
-                | State::Beginning(_)
+                | State::Beginning(..)
                 | State::Storing(_)
         );
         assert!(!is_out, "a ticket is out: {:?}", self.state);
@@ -446,12 +492,14 @@ impl State {
             State::SenderAsked(transaction)
             | State::Open(transaction)
             | State::RecipientAsked(transaction, _)
-            | State::Beginning(transaction) => Some(transaction),
+            | State::Beginning(transaction, _) => Some(transaction),
             State::Start
             | State::Idle
             | State::Responding(_)
             | State::LoginAsked(_)
             | State::Content(_)
+            | State::Between(_)
+            | State::Skipping(_)
             | State::Storing(_)
             | State::Closed(_) => None,
         }

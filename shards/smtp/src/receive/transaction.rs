@@ -1,12 +1,13 @@
 //! What is known between MAIL and the end of the message.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
-use mail::{Address, AddressError, BodyType, Envelope, Reply};
+use mail::{Address, AddressError, BodyType, Envelope, Parameters, RecipientParameters, Reply};
 
 use super::replies;
-use crate::command::Mail;
+use crate::command::{Mail, Rcpt};
 
 /// Sender and recipients so far.
 #[derive(Debug)]
@@ -17,12 +18,38 @@ pub(super) struct Transaction {
     pub(super) size: Option<u64>,
     pub(super) body: BodyType,
     pub(super) utf8: bool,
+    /// What was asked beside.
+    pub(super) parameters: Parameters,
 }
 
 impl Transaction {
-    pub(super) fn into_envelope(self) -> Envelope {
-        Envelope { sender: self.sender, recipients: self.recipients.list, body: self.body, utf8: self.utf8 }
+    pub(super) fn new(sender: Option<Address>, mail: &Mail<'_>) -> Transaction {
+        let Mail { size, body, utf8, returns, envelope_id, .. } = *mail;
+        let envelope_id = envelope_id.map(Box::from);
+        let parameters = Parameters { returns, envelope_id, ..Parameters::default() };
+        Transaction { sender, recipients: Recipients::default(), size, body, utf8, parameters }
     }
+
+    /// Adds a recipient, which is not there yet.
+    pub(super) fn add(&mut self, Recipient { address, asked }: Recipient) {
+        if !asked.is_empty() {
+            self.parameters.recipients.push((self.recipients.list.len() as u16, asked));
+        }
+        self.recipients.push(address);
+    }
+
+    pub(super) fn into_envelope(self) -> Envelope {
+        let Transaction { sender, recipients, body, utf8, parameters, .. } = self;
+        let parameters = (!parameters.is_empty()).then(|| Box::new(parameters));
+        Envelope { sender, recipients: recipients.list, body, utf8, parameters }
+    }
+}
+
+/// A recipient that may be added.
+#[derive(Debug)]
+pub(super) struct Recipient {
+    pub(super) address: Address,
+    pub(super) asked: RecipientParameters,
 }
 
 /// Recipients in the order in which they were given, each once.
@@ -49,7 +76,7 @@ impl Recipients {
     }
 
     /// Adds `address`, which is not there yet.
-    pub(super) fn push(&mut self, address: Address) {
+    fn push(&mut self, address: Address) {
         if self.list.len() == UNSORTED_MAX {
             self.order = (0..UNSORTED_MAX as u32).collect();
             self.order.sort_unstable_by(|a, b| self.list[*a as usize].cmp(&self.list[*b as usize]));
@@ -77,17 +104,22 @@ pub(super) fn sender(mail: &Mail<'_>) -> Result<Option<Address>, &'static Reply>
     })
 }
 
-/// The forward-path of RCPT. RFC 5321 section 4.5.1: `<postmaster>` needs no domain.
-pub(super) fn recipient(path: &str, utf8: bool, hostname: &str) -> Result<Address, &'static Reply> {
-    let parsed = if path.eq_ignore_ascii_case("postmaster") {
-        Address::parse(&format!("{path}@{hostname}"), true)
+/// The recipient of RCPT. RFC 5321 section 4.5.1: `<postmaster>` needs no domain.
+pub(super) fn recipient(rcpt: &Rcpt<'_>, utf8: bool, hostname: &str) -> Result<Recipient, &'static Reply> {
+    let parsed = if rcpt.path.eq_ignore_ascii_case("postmaster") {
+        Address::parse(&format!("{}@{hostname}", rcpt.path), true)
     } else {
-        Address::parse(path, utf8)
+        Address::parse(rcpt.path, utf8)
     };
-    parsed.map_err(|error| match error {
+    let address = parsed.map_err(|error| match error {
         AddressError::Utf8 => &replies::NEEDS_SMTPUTF8,
         _ => &replies::BAD_RECIPIENT,
-    })
+    })?;
+    if !utf8 && rcpt.original.is_some_and(|original| !original.is_ascii()) {
+        return Err(&replies::NEEDS_SMTPUTF8);
+    }
+    let asked = RecipientParameters { notify: rcpt.notify, original: rcpt.original.map(Box::from) };
+    Ok(Recipient { address, asked })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a next hop offers (RFC 5321 section 4.1.1.1), and what it therefore cannot be given.
 
-use super::Transaction;
+use super::{Chunking, EightBit, Profile, Transaction};
 use mail::{BodyType, Reply};
 
 /// The extensions in a reply to EHLO that we use. None after HELO.
@@ -12,8 +12,18 @@ pub struct Capabilities {
     pub size: Option<u64>,
     /// 8BITMIME (RFC 6152).
     pub eight_bit: bool,
+    /// BDAT (RFC 3030 section 2).
+    pub chunking: bool,
+    /// BINARYMIME (RFC 3030 section 3).
+    pub binary: bool,
+    /// DSN (RFC 3461): it makes the reports that were asked for.
+    pub dsn: bool,
     /// SMTPUTF8 (RFC 6531).
     pub utf8: bool,
+    /// Recipients of a transaction, by LIMITS (RFC 9422); `None` when it does not say.
+    pub recipients_max: Option<usize>,
+    /// Transactions of a connection, by LIMITS; `None` when it does not say.
+    pub transactions_max: Option<u32>,
     /// Replies have enhanced codes (RFC 2034). We read them in any case.
     pub enhanced: bool,
 }
@@ -28,8 +38,14 @@ impl Capabilities {
             let is = |name: &str| keyword.eq_ignore_ascii_case(name);
             offered.pipelining |= is("PIPELINING");
             offered.eight_bit |= is("8BITMIME");
+            offered.chunking |= is("CHUNKING");
+            offered.binary |= is("BINARYMIME");
+            offered.dsn |= is("DSN");
             offered.utf8 |= is("SMTPUTF8");
             offered.enhanced |= is("ENHANCEDSTATUSCODES");
+            if is("LIMITS") {
+                offered.read_limits(words.clone());
+            }
             if is("SIZE") {
                 // A limit that is missing or does not fit is none that a message could exceed.
                 offered.size = Some(words.next().and_then(|limit| limit.parse().ok()).unwrap_or(0));
@@ -38,8 +54,30 @@ impl Capabilities {
         offered
     }
 
+    /// RFC 9422 section 4: `NAME=VALUE` each; what is not known, or makes no sense, is no limit.
+    fn read_limits<'a>(&mut self, limits: impl Iterator<Item = &'a str>) {
+        for (name, value) in limits.filter_map(|limit| limit.split_once('=')) {
+            let value = value.parse().ok().filter(|value| *value > 0);
+            if name.eq_ignore_ascii_case("RCPTMAX") {
+                self.recipients_max = value.map(|value| usize::try_from(value).unwrap_or(usize::MAX));
+            } else if name.eq_ignore_ascii_case("MAILMAX") {
+                self.transactions_max = value;
+            }
+        }
+    }
+
+    /// Whether the content of `transaction` goes to this next hop with BDAT.
+    pub fn takes_chunk(&self, transaction: &Transaction, profile: &Profile) -> bool {
+        self.chunking
+            && match profile.chunking {
+                Chunking::Never => false,
+                Chunking::Auto => transaction.envelope.body == BodyType::Binary,
+                Chunking::Always => true,
+            }
+    }
+
     /// Why `transaction` cannot be given to this next hop: the reply that all its recipients fail with.
-    pub fn obstacle(&self, transaction: &Transaction) -> Option<Reply> {
+    pub fn obstacle(&self, transaction: &Transaction, profile: &Profile) -> Option<Reply> {
         if transaction.needs_utf8() && !self.utf8 {
             return Some(Reply::new(
                 550,
@@ -47,12 +85,24 @@ impl Capabilities {
                 "UTF-8 address or header, but the next hop has no SMTPUTF8",
             ));
         }
-        if transaction.envelope.body == BodyType::EightBit && !self.eight_bit {
-            return Some(Reply::new(554, (5, 6, 3), "8-bit content, but the next hop has no 8BITMIME"));
+        if let Some(text) = self.body_obstacle(transaction, profile) {
+            return Some(Reply::new(554, (5, 6, 3), text));
         }
         match self.size {
             Some(limit) if limit > 0 && transaction.size > limit => {
                 Some(Reply::new(552, (5, 3, 4), "message larger than the next hop accepts"))
+            }
+            _ => None,
+        }
+    }
+
+    fn body_obstacle(&self, transaction: &Transaction, profile: &Profile) -> Option<&'static str> {
+        let sends_anyway = self.eight_bit || profile.eight_bit == EightBit::Send;
+        match transaction.envelope.body {
+            BodyType::EightBit if !sends_anyway => Some("8-bit content, but the next hop has no 8BITMIME"),
+            // RFC 3030 section 3: without a conversion it cannot be delivered.
+            BodyType::Binary if !self.binary || !self.takes_chunk(transaction, profile) => {
+                Some("binary content, but the next hop has no BINARYMIME, or is not given BDAT")
             }
             _ => None,
         }
@@ -69,13 +119,29 @@ mod tests {
     #[test]
     fn extensions_are_read_in_any_case_and_order() {
         let text = "mx.example greets\nsize 1000\nPipelining\n8BITMIME \nX-UNKNOWN a b\nSMTPUTF8\n\
-                    EnhancedStatusCodes\n";
-        let all =
-            Capabilities { pipelining: true, size: Some(1000), eight_bit: true, utf8: true, enhanced: true };
+                    EnhancedStatusCodes\nchunking\nBinaryMime\nDSN\n\
+                    limits x RCPTMAX=20 MailMax=5 RCPTDOMAINMAX=1 Y=\n";
+        let all = Capabilities {
+            pipelining: true,
+            size: Some(1000),
+            eight_bit: true,
+            chunking: true,
+            binary: true,
+            dsn: true,
+            utf8: true,
+            recipients_max: Some(20),
+            transactions_max: Some(5),
+            enhanced: true,
+        };
         assert_eq!(Capabilities::of(&Reply::bare(250, text)), all);
         assert_eq!(Capabilities::of(&Reply::bare(250, "")), Capabilities::default());
         assert_eq!(Capabilities::of(&Reply::bare(250, "PIPELINING")), Capabilities::default());
         assert_eq!(Capabilities::of(&Reply::bare(250, "mx\nPIPELININGX\nXSIZE 5")), Capabilities::default());
+        for none in ["LIMITS", "LIMITS RCPTMAX=0", "LIMITS RCPTMAX=-1 RCPTMAX", "LIMITS RCPTMAX=99999999999"]
+        {
+            let text = alloc::format!("mx\n{none}");
+            assert_eq!(Capabilities::of(&Reply::bare(250, text)), Capabilities::default(), "{none}");
+        }
         for none in ["SIZE", "SIZE 0", "SIZE x", "SIZE 99999999999999999999", "SIZE -1"] {
             let text = alloc::format!("mx\n{none}");
             assert_eq!(Capabilities::of(&Reply::bare(250, text)).size, Some(0), "{none}");
@@ -93,8 +159,11 @@ mod tests {
         };
         let plain = whole(simple.clone());
         let none = Capabilities::default();
-        let code =
-            |offered: &Capabilities, t: &Transaction| offered.obstacle(t).and_then(|reply| reply.enhanced);
+        let mut profile = Profile::new("me.example");
+        let strict = profile.clone();
+        let code = |offered: &Capabilities, t: &Transaction| {
+            offered.obstacle(t, &strict).and_then(|reply| reply.enhanced)
+        };
         let sized = |limit| Capabilities { size: Some(limit), ..none.clone() };
         let detail = |subject, detail| Some(mail::Enhanced(5, subject, detail));
         assert_eq!(code(&none, &plain), None);
@@ -104,6 +173,22 @@ mod tests {
         let eight = whole(Envelope { body: BodyType::EightBit, ..simple.clone() });
         assert_eq!(code(&none, &eight), detail(6, 3));
         assert_eq!(code(&Capabilities { eight_bit: true, ..none.clone() }, &eight), None);
+        profile.eight_bit = EightBit::Send;
+        assert_eq!(none.obstacle(&eight, &profile), None);
+        let binary = whole(Envelope { body: BodyType::Binary, ..simple.clone() });
+        let chunks = Capabilities { chunking: true, eight_bit: true, ..none.clone() };
+        assert_eq!(code(&chunks, &binary), detail(6, 3));
+        assert_eq!(code(&Capabilities { binary: true, ..none.clone() }, &binary), detail(6, 3));
+        let both = Capabilities { binary: true, ..chunks.clone() };
+        for (chunking, takes_binary, takes_text) in
+            [(Chunking::Auto, true, false), (Chunking::Always, true, true), (Chunking::Never, false, false)]
+        {
+            profile.chunking = chunking;
+            assert_eq!(both.takes_chunk(&binary, &profile), takes_binary);
+            assert_eq!(both.obstacle(&binary, &profile).is_none(), takes_binary);
+            assert_eq!(both.takes_chunk(&plain, &profile), takes_text);
+            assert!(!none.takes_chunk(&binary, &profile) && !none.takes_chunk(&plain, &profile));
+        }
         for needs in [
             Envelope { utf8: true, ..simple.clone() },
             Envelope { sender: Some(mailbox("é@b")), ..simple.clone() },

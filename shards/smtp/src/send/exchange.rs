@@ -6,7 +6,7 @@ use super::{Capabilities, Transaction};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use mail::{BodyType, Class, Outcome, Reply};
+use mail::{BodyType, Class, Outcome, Parameters, Reply, Return};
 
 /// Most commands that are sent before their replies have come. Replies to so few fit into the buffers of any
 /// connection, so that both sides never wait for the other to read (RFC 2920 section 3.1). A transaction with
@@ -31,6 +31,8 @@ pub(super) enum Turn {
     Send,
     /// Send the content.
     Content,
+    /// Send the content in a chunk, after its command.
+    Chunk,
     /// The next hop waits for content, but has accepted nobody: send the final dot alone.
     EmptyContent,
     /// Nothing is left to do. Each recipient has its outcome.
@@ -48,9 +50,19 @@ pub(super) struct Exchange {
     /// One for each recipient.
     verdicts: Vec<Verdict>,
     slate: Slate,
-    /// The next command to send; `None` once DATA has been sent.
+    form: Form,
+    /// The next command to send; `None` once DATA has been sent, or with BDAT the last RCPT.
     unsent: Option<Command>,
     stage: Stage,
+}
+
+/// How the content is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// With DATA, once it is answered with 354.
+    Data,
+    /// With BDAT, once somebody is accepted.
+    Chunk,
 }
 
 #[derive(Clone, Debug)]
@@ -84,13 +96,13 @@ enum Stage {
 }
 
 impl Exchange {
-    pub(super) fn new(transaction: Transaction, slate: Slate) -> Exchange {
+    pub(super) fn new(transaction: Transaction, slate: Slate, form: Form) -> Exchange {
         let first = match slate {
             Slate::Clean => Command::Mail,
             Slate::Dirty => Command::Reset,
         };
         let verdicts = vec![Verdict::Open; transaction.recipients.len()];
-        Exchange { transaction, verdicts, slate, unsent: Some(first), stage: Stage::Commands(first) }
+        Exchange { transaction, verdicts, slate, form, unsent: Some(first), stage: Stage::Commands(first) }
     }
 
     /// What is waited for.
@@ -103,6 +115,11 @@ impl Exchange {
             Stage::Content => Phase::Content(self.transaction.size),
             Stage::Final | Stage::EmptyFinal => Phase::Final,
         }
+    }
+
+    /// How the content is sent.
+    pub(super) fn form(&self) -> Form {
+        self.form
     }
 
     /// Whether RSET must come before the next transaction.
@@ -136,8 +153,11 @@ impl Exchange {
                 Turn::Unexpected(reply)
             }
             Stage::Final | Stage::EmptyFinal => {
-                // RFC 5321 section 4.1.1.4: the end of data clears the buffers whatever the reply.
-                self.slate = Slate::Clean;
+                // RFC 5321 section 4.1.1.4: the end of data clears the buffers whatever the reply. RFC 3030 section 2
+                // says so of a chunk that was taken only.
+                if self.form == Form::Data || reply.class() == Class::Success {
+                    self.slate = Slate::Clean;
+                }
                 self.settle_accepted(&reply);
                 Turn::Over
             }
@@ -196,6 +216,9 @@ impl Exchange {
             Turn::Wait
         } else if self.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Settled(_))) {
             Turn::Over
+        } else if next.is_none() {
+            self.stage = Stage::Content;
+            Turn::Chunk
         } else {
             Turn::Send
         }
@@ -238,8 +261,8 @@ impl Exchange {
             Command::Reset => Some(Command::Mail),
             Command::Mail => Some(Command::Recipient(0)),
             Command::Recipient(index) if index < last => Some(Command::Recipient(index + 1)),
-            Command::Recipient(_) => Some(Command::Data),
-            Command::Data => None,
+            Command::Recipient(_) if self.form == Form::Data => Some(Command::Data),
+            Command::Recipient(_) | Command::Data => None,
         }
     }
 
@@ -247,14 +270,34 @@ impl Exchange {
         match command {
             Command::Reset => out.extend_from_slice(b"RSET"),
             Command::Mail => self.write_mail(offered, out),
-            Command::Recipient(index) => {
-                out.extend_from_slice(b"RCPT TO:<");
-                out.extend_from_slice(self.transaction.recipient(index).as_str().as_bytes());
-                out.push(b'>');
-            }
+            Command::Recipient(turn) => self.write_recipient(turn, offered, out),
             Command::Data => out.extend_from_slice(b"DATA"),
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes the command that the content follows: all of it in one chunk.
+    pub(super) fn write_chunk(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"BDAT ");
+        out.extend_from_slice(itoa::Buffer::new().format(self.transaction.size).as_bytes());
+        out.extend_from_slice(b" LAST\r\n");
+    }
+
+    fn write_recipient(&self, turn: usize, offered: &Capabilities, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"RCPT TO:<");
+        out.extend_from_slice(self.transaction.recipient(turn).as_str().as_bytes());
+        out.push(b'>');
+        let asked = self.transaction.envelope.asked(self.transaction.recipients[turn]);
+        if let Some(asked) = asked.filter(|_| offered.dsn) {
+            if let Some(notify) = asked.notify {
+                out.extend_from_slice(b" NOTIFY=");
+                out.extend_from_slice(notify.value().as_bytes());
+            }
+            if let Some(original) = &asked.original {
+                out.extend_from_slice(b" ORCPT=");
+                out.extend_from_slice(original.as_bytes());
+            }
+        }
     }
 
     fn write_mail(&self, offered: &Capabilities, out: &mut Vec<u8>) {
@@ -270,8 +313,29 @@ impl Exchange {
         if offered.eight_bit && self.transaction.envelope.body == BodyType::EightBit {
             out.extend_from_slice(b" BODY=8BITMIME");
         }
+        if offered.binary && self.transaction.envelope.body == BodyType::Binary {
+            out.extend_from_slice(b" BODY=BINARYMIME");
+        }
         if offered.utf8 && self.transaction.needs_utf8() {
             out.extend_from_slice(b" SMTPUTF8");
+        }
+        if let Some(asked) = &self.transaction.envelope.parameters {
+            write_parameters(asked, offered, out);
+        }
+    }
+}
+
+/// What was asked of the message, as far as this next hop does it.
+fn write_parameters(asked: &Parameters, offered: &Capabilities, out: &mut Vec<u8>) {
+    if offered.dsn {
+        match asked.returns {
+            Some(Return::Full) => out.extend_from_slice(b" RET=FULL"),
+            Some(Return::Headers) => out.extend_from_slice(b" RET=HDRS"),
+            None => {}
+        }
+        if let Some(id) = &asked.envelope_id {
+            out.extend_from_slice(b" ENVID=");
+            out.extend_from_slice(id.as_bytes());
         }
     }
 }

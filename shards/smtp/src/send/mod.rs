@@ -7,6 +7,7 @@
 //! * [`Step::Ready`]: [`Session::begin`] a transaction or [`Session::quit`];
 //! * [`Step::Content`]: let another transaction [`Session::follow`] if one waits; send the content, dots stuffed, the
 //!   final dot, and the follower's commands; then [`Session::content_sent`];
+//! * [`Step::Chunk`]: send the content as it is; then [`Session::content_sent`];
 //! * [`Step::Done`]: record the outcomes;
 //! * [`Step::Close`]: close the connection.
 //!
@@ -36,6 +37,10 @@ use mail::{Address, Envelope, Indices, Outcome, Reply};
 pub struct Profile {
     /// Our name, for EHLO and HELO.
     pub hostname: String,
+    /// When content is sent with BDAT.
+    pub chunking: Chunking,
+    /// What becomes of 8-bit content where 8BITMIME is not offered.
+    pub eight_bit: EightBit,
     /// How long the 220 may take (RFC 5321 section 4.5.3.2.1); 300 s.
     pub greeting_timeout: Duration,
     /// How long the reply to EHLO or HELO may take; 300 s.
@@ -62,6 +67,8 @@ impl Profile {
     pub fn new(hostname: impl Into<String>) -> Profile {
         Profile {
             hostname: hostname.into(),
+            chunking: Chunking::Auto,
+            eight_bit: EightBit::Bounce,
             greeting_timeout: Duration::from_secs(300),
             ehlo_timeout: Duration::from_secs(300),
             mail_timeout: Duration::from_secs(300),
@@ -73,6 +80,28 @@ impl Profile {
             quit_timeout: Duration::from_secs(10),
         }
     }
+}
+
+/// When content is sent with BDAT to a next hop that offers CHUNKING (RFC 3030).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Chunking {
+    /// When DATA cannot carry it.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never: what DATA cannot carry fails.
+    Never,
+}
+
+/// What becomes of 8-bit content for a next hop that does not offer 8BITMIME (RFC 6152 section 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EightBit {
+    /// It is sent all the same; few next hops still mind.
+    Send,
+    /// It fails.
+    #[default]
+    Bounce,
 }
 
 /// One message for one next hop.
@@ -112,6 +141,9 @@ pub enum Step {
     /// Send the content and the final dot. When sending fails, what the next hop may have said before it hung
     /// up can still be fed: a refusal in it counts.
     Content,
+    /// Send the content as it is, without stuffing and final dot; its BDAT command is in `out`. Otherwise as
+    /// [`Step::Content`], but nothing can follow.
+    Chunk,
     /// The transaction is over: one outcome for each recipient, in their order.
     Done(Vec<Outcome>),
     /// Close the connection. `None` after QUIT; otherwise why it cannot be used.

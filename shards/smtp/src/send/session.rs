@@ -6,7 +6,7 @@
 //!     any of them -> Closed (through Settled when a transaction is open)
 //! ```
 
-use super::exchange::{Exchange, PIPELINE_COMMANDS_MAX, Slate, Turn, bounded};
+use super::exchange::{Exchange, Form, PIPELINE_COMMANDS_MAX, Slate, Turn, bounded};
 use super::phase::Phase;
 use super::reply::Replies;
 use super::{Capabilities, Profile, Step, Transaction};
@@ -91,11 +91,18 @@ impl Session {
                 State::Ready(_) => self.unsolicited(),
                 _ => match self.replies.pop() {
                     Ok(Some(reply)) => self.answer(reply, now, out),
-                    Ok(None) if matches!(self.phase(), Phase::Content(_)) => return Step::Content,
+                    Ok(None) if matches!(self.phase(), Phase::Content(_)) => return self.content(),
                     Ok(None) => return Step::NeedBytes,
                     Err(malformed) => self.hang_up(protocol_error(malformed.as_str())),
                 },
             }
+        }
+    }
+
+    fn content(&self) -> Step {
+        match &self.state {
+            State::Open { exchange, .. } if exchange.form() == Form::Chunk => Step::Chunk,
+            _ => Step::Content,
         }
     }
 
@@ -128,12 +135,16 @@ impl Session {
         let State::Ready(slate) = self.state else { panic!("begin without Step::Ready") };
         assert!(!transaction.recipients.is_empty(), "a transaction without recipients");
         self.since = now;
-        if let Some(obstacle) = self.capabilities.obstacle(&transaction) {
+        if let Some(obstacle) = self.capabilities.obstacle(&transaction, &self.profile) {
             let outcomes = vec![Outcome::Failed(obstacle); transaction.recipients.len()];
             self.state = State::Settled { outcomes, then: Then::Ready(slate) };
             return;
         }
-        let mut exchange = Exchange::new(transaction, slate);
+        let form = match self.capabilities.takes_chunk(&transaction, &self.profile) {
+            true => Form::Chunk,
+            false => Form::Data,
+        };
+        let mut exchange = Exchange::new(transaction, slate, form);
         exchange.send(&self.capabilities, out);
         self.state = State::Open { exchange, follower: None };
     }
@@ -152,18 +163,19 @@ impl Session {
         if follower.is_some()
             || !offered.pipelining
             || !is_one_group
-            || offered.obstacle(&transaction).is_some()
+            || offered.takes_chunk(&transaction, &self.profile)
+            || offered.obstacle(&transaction, &self.profile).is_some()
         {
             return false;
         }
         // RFC 5321 section 4.1.1.4: the end of data leaves a clean slate, whatever its reply.
-        let mut exchange = Exchange::new(transaction, Slate::Clean);
+        let mut exchange = Exchange::new(transaction, Slate::Clean, Form::Data);
         exchange.send(offered, out);
         *follower = Some(exchange);
         true
     }
 
-    /// The content and the final dot are sent, after [`Step::Content`] only.
+    /// The content is sent, with its final dot if it needs one, after [`Step::Content`] or [`Step::Chunk`] only.
     pub fn content_sent(&mut self, now: Time) {
         let State::Open { exchange, .. } = &mut self.state else {
             panic!("content sent without Step::Content")
@@ -233,6 +245,11 @@ impl Session {
     fn turn(&mut self, turn: Turn, out: &mut Vec<u8>) {
         match turn {
             Turn::Wait | Turn::Content => {}
+            Turn::Chunk => {
+                if let State::Open { exchange, .. } = &self.state {
+                    exchange.write_chunk(out);
+                }
+            }
             Turn::EmptyContent => out.extend_from_slice(b".\r\n"),
             Turn::Send if !self.replies.is_empty() => self.unsolicited(),
             Turn::Send => {

@@ -40,7 +40,7 @@ pub(crate) fn envelope(id: MessageId) -> Envelope {
     let recipients = (0..1 + id.0 % 3).map(|n| address(&format!("to{n}.{}@example.org", id.0))).collect();
     let sender = (!id.0.is_multiple_of(5)).then(|| address(&format!("from{}@example.com", id.0)));
     let body = if id.0.is_multiple_of(2) { BodyType::EightBit } else { BodyType::SevenBit };
-    Envelope { sender, recipients, body, utf8: id.0.is_multiple_of(7) }
+    Envelope { sender, recipients, body, utf8: id.0.is_multiple_of(7), ..Envelope::default() }
 }
 
 pub(crate) fn address(text: &str) -> Address {

@@ -3,13 +3,12 @@
 use alloc::vec::Vec;
 use core::mem;
 
-use mail::{Address, Reply};
+use mail::{Address, BodyType, Reply};
 
 use super::{Hello, Protocol, Session, State};
-use crate::command::{self, Command, Mail};
-use crate::extension;
+use crate::command::{self, Command, CommandError, Mail, Rcpt};
 use crate::receive::input::Line;
-use crate::receive::transaction::{Recipients, Transaction, recipient, sender};
+use crate::receive::transaction::{Transaction, recipient, sender};
 use crate::receive::{AskTicket, BeginTicket, CloseReason, Step, replies};
 
 /// How a command is answered.
@@ -36,6 +35,9 @@ impl Session {
             Line::TooLong => Answer::Refused(&replies::LINE_TOO_LONG),
             Line::Whole(line) => match command::parse(line) {
                 Ok(command) => self.execute(command, out),
+                Err(error @ CommandError::ChunkSize) => {
+                    Answer::HangUp(replies::of_error(error), CloseReason::LostTrack)
+                }
                 Err(error) => Answer::Refused(replies::of_error(error)),
             },
         };
@@ -46,11 +48,7 @@ impl Session {
                     out.extend_from_slice(reply);
                 }
             }
-            Answer::Misplaced(reply) => {
-                if self.count_idle(out) {
-                    reply.encode(out);
-                }
-            }
+            Answer::Misplaced(reply) => self.misplace(reply, out),
             Answer::Refused(reply) => self.refuse(reply, out),
             Answer::HangUp(reply, reason) => self.hang_up(reply, reason, out),
             Answer::Said => {}
@@ -61,9 +59,10 @@ impl Session {
     fn execute(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Answer {
         match command {
             Command::Mail(mail) => self.mail(&mail),
-            Command::Rcpt(path) => self.rcpt(path),
+            Command::Rcpt(rcpt) => self.rcpt(&rcpt),
             Command::Auth { mechanism, initial } => self.log_in(mechanism, initial, out),
             Command::Data => self.data(),
+            Command::Bdat(chunk) => self.bdat(chunk),
             Command::Ehlo(name) => self.greet(name, Protocol::Esmtp, out),
             Command::Helo(name) => self.greet(name, Protocol::Smtp, out),
             Command::Rset => {
@@ -90,10 +89,9 @@ impl Session {
         if self.count_idle(out) {
             let profile = &*self.profile;
             let mechanisms = profile.auth.map_or_else(Vec::new, |terms| terms.offered(&self.channel));
-            let (hostname, bytes_max) = (&profile.hostname, profile.message_bytes_max);
             match protocol {
-                Protocol::Smtp => replies::hello(hostname, out),
-                Protocol::Esmtp => extension::announce(hostname, bytes_max, &mechanisms, out),
+                Protocol::Smtp => replies::hello(&profile.hostname, out),
+                Protocol::Esmtp => profile.extensions(&mechanisms).announce(&profile.hostname, out),
             }
         }
         Answer::Said
@@ -103,7 +101,7 @@ impl Session {
         if self.hello.is_none() {
             return Answer::Misplaced(&replies::EHLO_FIRST);
         }
-        if matches!(self.state, State::Open(_)) {
+        if matches!(self.state, State::Open(_) | State::Between(_)) {
             return Answer::Misplaced(&replies::MAIL_TWICE);
         }
         if self.must_log_in() {
@@ -128,21 +126,21 @@ impl Session {
         if self.transactions > self.profile.transactions_max {
             return Answer::HangUp(&replies::TOO_MANY_TRANSACTIONS, CloseReason::TooManyTransactions);
         }
-        let Mail { size, body, utf8, .. } = *mail;
-        let recipients = Recipients::default();
-        self.state = State::SenderAsked(Transaction { sender, recipients, size, body, utf8 });
+        self.state = State::SenderAsked(Transaction::new(sender, mail));
         Answer::Ask(Step::Ask(AskTicket(())))
     }
 
-    fn rcpt(&mut self, path: &str) -> Answer {
-        let State::Open(transaction) = &self.state else {
-            return Answer::Misplaced(&replies::MAIL_FIRST);
+    fn rcpt(&mut self, rcpt: &Rcpt<'_>) -> Answer {
+        let transaction = match &self.state {
+            State::Open(transaction) => transaction,
+            State::Between(_) => return Answer::Misplaced(&replies::CHUNKS_BEGUN),
+            _ => return Answer::Misplaced(&replies::MAIL_FIRST),
         };
-        let recipient = match recipient(path, transaction.utf8, &self.profile.hostname) {
+        let recipient = match recipient(rcpt, transaction.utf8, &self.profile.hostname) {
             Ok(recipient) => recipient,
             Err(refusal) => return Answer::Refused(refusal),
         };
-        if transaction.recipients.contains(&recipient) {
+        if transaction.recipients.contains(&recipient.address) {
             return Answer::Idle(replies::RECIPIENT_OK);
         }
         if transaction.recipients.list().len() >= self.profile.recipients_max {
@@ -161,11 +159,20 @@ impl Session {
                 self.state = State::Open(transaction);
                 Answer::Misplaced(&replies::NO_RECIPIENTS)
             }
+            // RFC 3030 section 3: DATA could not carry what was declared.
+            State::Open(transaction) if transaction.body == BodyType::Binary => {
+                self.state = State::Open(transaction);
+                Answer::Misplaced(&replies::BINARY_IN_DATA)
+            }
             State::Open(transaction) => {
-                self.state = State::Beginning(transaction);
+                self.state = State::Beginning(transaction, None);
                 Answer::Ask(Step::Begin(BeginTicket(())))
             }
-            // Commands are read in two states: without a transaction it is the idle one, which is left as it was.
+            between @ State::Between(_) => {
+                self.state = between;
+                Answer::Misplaced(&replies::CHUNKS_BEGUN)
+            }
+            // Otherwise commands are read in the idle state only, which is left as it was.
             _ => Answer::Misplaced(&replies::MAIL_FIRST),
         }
     }

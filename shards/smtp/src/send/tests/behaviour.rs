@@ -202,6 +202,36 @@ fn parameters_are_sent_only_when_offered_and_needed() {
 }
 
 #[test]
+fn what_was_asked_is_passed_on_to_who_does_it() {
+    let notify = Some(mail::Notify { failure: true, delay: true, ..mail::Notify::default() });
+    let original = Some("rfc822;o+2Bld@z.example".into());
+    let asked = mail::Parameters {
+        returns: Some(mail::Return::Headers),
+        envelope_id: Some("QQ+20x".into()),
+        recipients: vec![(1, mail::RecipientParameters { notify, original })],
+        ..mail::Parameters::default()
+    };
+    let envelope = Envelope { parameters: Some(asked.into()), ..Envelope::clone(&transaction(2).envelope) };
+    for (hello, said) in [
+        (
+            PIPELINED,
+            "MAIL FROM:<s@x.example>\r\nRCPT TO:<r0@y.example>\r\nRCPT TO:<r1@y.example>\r\nDATA\r\n",
+        ),
+        (
+            "250-mx\n250-DSN\n250 PIPELINING",
+            "MAIL FROM:<s@x.example> RET=HDRS ENVID=QQ+20x\r\nRCPT TO:<r0@y.example>\r\n\
+             RCPT TO:<r1@y.example> NOTIFY=FAILURE,DELAY ORCPT=rfc822;o+2Bld@z.example\r\nDATA\r\n",
+        ),
+    ] {
+        let mut peer = Peer::new(&["220 mx", hello], Arrival::Single);
+        assert_eq!(peer.run(), End::Ready);
+        peer.take_heard();
+        assert_eq!(peer.begin(of(envelope.clone())), End::Lost);
+        assert_eq!(peer.take_heard(), said);
+    }
+}
+
+#[test]
 fn many_recipients_go_out_in_groups() {
     let count = 3 * PIPELINE_COMMANDS_MAX;
     let mut script = vec!["220 mx", PIPELINED, "250 m"];
@@ -359,11 +389,14 @@ fn any_bytes_at_any_time_leave_every_recipient_with_an_outcome() {
         b" 5.1.1 x",
         b"250-SIZE 5\r\n",
         b"nonsense",
+        b"250-mx\r\n250-CHUNKING\r\n250 PIPELINING\r\n",
     ];
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let (mut done, mut lost, mut delivered) = (0, 0, 0);
     for _ in 0..20_000 {
-        let mut session = Session::new(Rc::new(Profile::new("me.example")), Time(0));
+        let chunking = if random.below(2) == 0 { Chunking::Always } else { Chunking::Auto };
+        let profile = Profile { chunking, ..Profile::new("me.example") };
+        let mut session = Session::new(Rc::new(profile), Time(0));
         let mut out = Vec::new();
         let mut open = 0;
         for turn in 0..1 + random.below(40) as u64 {
@@ -379,8 +412,10 @@ fn any_bytes_at_any_time_leave_every_recipient_with_an_outcome() {
                     open = 1 + random.below(3);
                     session.begin(transaction(open), Time(turn), &mut out);
                 }
-                Step::Content if random.below(2) == 0 => session.feed(words[random.below(words.len())]),
-                Step::Content => session.content_sent(Time(turn)),
+                Step::Content | Step::Chunk if random.below(2) == 0 => {
+                    session.feed(words[random.below(words.len())])
+                }
+                Step::Content | Step::Chunk => session.content_sent(Time(turn)),
                 Step::Done(outcomes) => {
                     assert_eq!(outcomes.len(), open);
                     delivered +=

@@ -1,6 +1,7 @@
 //! Sessions against a scripted next hop.
 
 mod behaviour;
+mod chunks;
 mod combinations;
 
 use super::*;
@@ -87,6 +88,11 @@ impl Peer {
                         self.hear(&out);
                         self.followed = Some(Vec::new());
                     }
+                    self.session.content_sent(self.now);
+                }
+                Step::Chunk => {
+                    // The command and its chunk have one reply.
+                    self.heard.push_str("[chunk]\r\n");
                     self.session.content_sent(self.now);
                 }
                 Step::Done(outcomes) if self.followed.as_ref().is_some_and(Vec::is_empty) => {
