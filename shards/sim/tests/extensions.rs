@@ -28,6 +28,7 @@ fn config() -> Config {
             address: address(),
             relay_from: vec!["0.0.0.0/0".parse().expect("a network")],
             relay_to: Vec::new(),
+            auth: None,
         }],
         routes: vec![
             Route { domain: DomainPattern::Exact("senders.example".into()), to: to(1) },
