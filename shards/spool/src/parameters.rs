@@ -129,7 +129,7 @@ mod tests {
             Some(Notify { success: number & 1 > 0, failure: number & 2 > 0, delay: number & 4 > 0 })
         };
         let of = |number: u16| RecipientParameters {
-            notify: (number % 3 > 0).then(|| notify(number as u8)).flatten(),
+            notify: (!number.is_multiple_of(3)).then(|| notify(number as u8)).flatten(),
             original: (number % 3 != 1).then(|| format!("rfc822;r+2B{number}@b").into()),
         };
         Parameters {
