@@ -29,7 +29,7 @@ pub struct Envelope {
     pub recipients: Vec<Address>,
     /// The body type, by the content itself.
     pub body: BodyType,
-    /// The client said SMTPUTF8 (RFC 6531): addresses or headers may hold UTF-8.
+    /// The client said SMTPUTF8 (RFC 6531), and the content needs it; addresses that need it say so themselves.
     pub utf8: bool,
     /// What was asked beside; most messages have nothing of it.
     pub parameters: Option<Box<Parameters>>,

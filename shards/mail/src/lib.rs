@@ -15,12 +15,13 @@ pub mod parameters;
 pub mod reply;
 pub mod time;
 pub mod trace;
+pub mod utf8;
 pub mod xtext;
 
 pub use address::{Address, AddressError};
 pub use envelope::{BodyType, Envelope, Indices};
 pub use id::{IdSource, MessageId};
 pub use outcome::Outcome;
-pub use parameters::{Notify, Parameters, RecipientParameters, Return};
+pub use parameters::{By, ByMode, Notify, Parameters, RecipientParameters, Return};
 pub use reply::{Class, Enhanced, Reply};
 pub use time::{Time, WallTime};

@@ -1,6 +1,6 @@
 //! What a client asks for beside addresses and body: the parameters of MAIL and RCPT that stay with the message.
 
-use crate::xtext;
+use crate::{WallTime, xtext};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,6 +17,10 @@ pub struct Parameters {
     pub returns: Option<Return>,
     /// `ENVID` (RFC 3461 section 4.4) as it came, in xtext; [`is_envelope_id`] holds.
     pub envelope_id: Option<Box<str>>,
+    /// `BY` (RFC 2852 section 4).
+    pub by: Option<By>,
+    /// `MT-PRIORITY` (RFC 6710 section 4), from -9 to 9.
+    pub priority: Option<i8>,
     /// What was asked of some recipients, by their index, in its order.
     pub recipients: Vec<(u16, RecipientParameters)>,
 }
@@ -28,6 +32,26 @@ pub struct RecipientParameters {
     pub notify: Option<Notify>,
     /// `ORCPT` (RFC 3461 section 4.2) as it came: type, semicolon, xtext; [`is_original`] holds.
     pub original: Option<Box<str>>,
+}
+
+/// By when the message shall be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct By {
+    /// The time.
+    pub until: WallTime,
+    /// What happens then to who has not got it.
+    pub mode: ByMode,
+    /// The sender wants a report from each relay on the way.
+    pub trace: bool,
+}
+
+/// What happens when the time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByMode {
+    /// `N`: the sender is told of the delay.
+    Notify,
+    /// `R`: it comes back.
+    Return,
 }
 
 /// How much of the message a failure report returns.

@@ -2,6 +2,7 @@
 //! `config/mtad.toml` shows every key with its default.
 
 use ipnet::IpNet;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -88,7 +89,8 @@ pub struct Auth {
     pub verified_max: usize,
 }
 
-/// Which domains a route or a permission is for; in lower case.
+/// Which domains a route or a permission is for; in lower case, and with A-labels (RFC 5890) for what is not ASCII, so
+/// that both forms of a name are the same domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DomainPattern {
     /// `example.com`: this domain only.
@@ -286,14 +288,19 @@ impl DomainPattern {
         let lower = text.to_lowercase();
         match lower.strip_prefix('.') {
             _ if lower == "*" => Some(DomainPattern::Any),
-            Some(below) if mail::address::is_domain(below) => Some(DomainPattern::Below(below.into())),
-            None if mail::address::is_domain(&lower) => Some(DomainPattern::Exact(lower)),
+            Some(below) if mail::address::is_domain(below) => {
+                Some(DomainPattern::Below(with_a_labels(below)?.into_owned()))
+            }
+            None if mail::address::is_domain(&lower) => {
+                Some(DomainPattern::Exact(with_a_labels(&lower)?.into_owned()))
+            }
             _ => None,
         }
     }
 
     /// How specific the pattern is for `domain` (in lower case); `None` when it does not match.
     pub fn rank(&self, domain: &str) -> Option<usize> {
+        let domain = &*with_a_labels(domain)?;
         match self {
             DomainPattern::Exact(exact) => (exact == domain).then_some(usize::MAX),
             DomainPattern::Below(below) => {
@@ -304,6 +311,15 @@ impl DomainPattern {
             }
             DomainPattern::Any => Some(0),
         }
+    }
+}
+
+/// `domain` as DNS knows it; `None` when DNS cannot.
+fn with_a_labels(domain: &str) -> Option<Cow<'_, str>> {
+    if domain.is_ascii() {
+        Some(Cow::Borrowed(domain))
+    } else {
+        idna::domain_to_ascii(domain).ok().map(Cow::Owned)
     }
 }
 
@@ -349,6 +365,14 @@ mod tests {
             assert_eq!(rank(pattern, domain), None, "{pattern} {domain}");
         }
         assert_eq!(DomainPattern::parse("a..b"), None);
+        for (pattern, domain) in [
+            ("B\u{fc}cher.example", "b\u{fc}cher.example"),
+            ("xn--bcher-kva.example", "b\u{fc}cher.example"),
+            ("b\u{fc}cher.example", "xn--bcher-kva.example"),
+            (".b\u{fc}cher.example", "mx.b\u{fc}cher.example"),
+        ] {
+            assert!(rank(pattern, domain).is_some(), "{pattern} {domain}");
+        }
     }
 
     #[test]

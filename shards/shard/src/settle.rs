@@ -8,7 +8,7 @@ use crate::report::report_then_record;
 use crate::shard::Shard;
 use host::{Host, Planted};
 use mail::bounce::{self, Told};
-use mail::{Address, Indices, MessageId, Outcome, Reply, Time};
+use mail::{Address, ByMode, Envelope, Indices, MessageId, Notify, Outcome, Reply, Time};
 use queue::{DeliveryKey, Due};
 use spool::{OutcomeRecord, Place, ReadError, RecipientState};
 use std::rc::Rc;
@@ -100,15 +100,16 @@ impl<H: Host> Shard<H> {
                 count.recipients_delivered.bump();
                 self.metrics.record(Stage::Delivered, self.host.wall().since(order.accepted));
                 let reports_itself = done.next_hop.as_ref().is_some_and(|next_hop| next_hop.dsn);
-                if wanted.success && !reports_itself && order.envelope.sender.is_some() {
+                let is_told = wanted.success && !reports_itself || self.is_traced(&order.envelope, index);
+                if is_told && order.envelope.sender.is_some() {
                     verdict.successes.push(told(reply.clone()));
                 }
                 Some(RecipientState::Delivered)
             }
-            Outcome::Deferred(reply) if order.expires > self.host.now() => {
+            Outcome::Deferred(reply) if !self.is_too_late(order) => {
                 count.recipients_deferred.bump();
                 verdict.deferred.push(index);
-                if wanted.delay && self.is_delay_to_be_told(order, index) {
+                if self.is_delay_to_be_told(order, index, wanted.delay) {
                     verdict.delays.push((index, told(reply.clone())));
                 }
                 None
@@ -134,10 +135,28 @@ impl<H: Host> Shard<H> {
         }
     }
 
-    fn is_delay_to_be_told(&self, order: &Order, index: u16) -> bool {
-        order.envelope.sender.is_some()
-            && self.host.wall().since(order.accepted) >= self.config.bounce.delay_after
-            && self.told.borrow().may_tell(order.id, index)
+    /// Whether the time for trying again is over.
+    fn is_too_late(&self, order: &Order) -> bool {
+        order.expires <= self.host.now() || self.is_overdue(order, ByMode::Return)
+    }
+
+    /// Whether the time that the sender gave is over, and this is what shall happen then (RFC 2852).
+    fn is_overdue(&self, order: &Order, mode: ByMode) -> bool {
+        let by = order.envelope.parameters.as_ref().and_then(|asked| asked.by);
+        by.is_some_and(|by| by.mode == mode && by.until <= self.host.wall())
+    }
+
+    fn is_delay_to_be_told(&self, order: &Order, index: u16, is_wanted: bool) -> bool {
+        let is_late = self.host.wall().since(order.accepted) >= self.config.bounce.delay_after;
+        let is_due = is_wanted && is_late
+            || self.is_overdue(order, ByMode::Notify) && !is_never(&order.envelope, index);
+        is_due && order.envelope.sender.is_some() && self.told.borrow().may_tell(order.id, index)
+    }
+
+    /// Whether each relay on the way shall report (RFC 2852 section 4).
+    fn is_traced(&self, envelope: &Envelope, index: u16) -> bool {
+        let by = envelope.parameters.as_ref().and_then(|asked| asked.by);
+        by.is_some_and(|by| by.trace) && !is_never(envelope, index)
     }
 
     /// One record for the attempt, and one for the outcome of each recipient.
@@ -159,7 +178,7 @@ impl<H: Host> Shard<H> {
         for ((_, address), outcome) in order.addresses().zip(&done.outcomes) {
             let (result, reply) = match outcome {
                 Outcome::Delivered(reply) => ("delivered", reply),
-                Outcome::Deferred(reply) if order.expires <= now => ("expired", reply),
+                Outcome::Deferred(reply) if self.is_too_late(order) => ("expired", reply),
                 Outcome::Deferred(reply) => ("deferred", reply),
                 Outcome::Failed(reply) => ("failed", reply),
             };
@@ -255,6 +274,11 @@ impl<H: Host> Shard<H> {
             self.host.spawn(expire(self.me(), due));
         }
     }
+}
+
+/// Whether the sender wants no report on the recipient, whatever becomes of it.
+fn is_never(envelope: &Envelope, index: u16) -> bool {
+    envelope.asked(index).and_then(|asked| asked.notify) == Some(Notify::default())
 }
 
 /// The last reply, said to be the last.

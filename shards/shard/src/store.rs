@@ -4,13 +4,14 @@ use crate::content::Content;
 use crate::metrics::Stage;
 use crate::shard::Shard;
 use host::Host;
-use mail::{Envelope, Indices, MessageId, Reply, WallTime};
+use mail::{ByMode, Envelope, Indices, MessageId, Reply, WallTime};
 use queue::NewDelivery;
 use smtp::receive::Incoming;
 use spool::{AppendError, Place};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Memory of a fresh message beside its content and recipients: its entry, sender, and allocations' headers.
 const ENTRY_BYTES: usize = 256;
@@ -137,14 +138,23 @@ impl<H: Host> Shard<H> {
         accepted: WallTime,
     ) {
         let now = self.host.now();
+        let expires = now + self.lifetime(&envelope);
         let groups = self.group(envelope.recipients.iter().enumerate().map(|(i, r)| (i as u16, r.domain())));
         let fresh =
             FreshMessage { envelope: Arc::new(envelope), content, accepted, deliveries: groups.len() };
         self.fresh.borrow_mut().keep(id, fresh);
-        let expires = now + self.config.retry.max_age;
         let new = |(destination, recipients)| NewDelivery { destination, recipients, attempts: 0, due: now };
         self.queue.borrow_mut().add(id, place, expires, groups.into_iter().map(new), now);
         self.dispatch();
+    }
+
+    /// How long delivery of a new message is tried: no longer than its sender gave it, if it shall come back then.
+    fn lifetime(&self, envelope: &Envelope) -> Duration {
+        let max_age = self.config.retry.max_age;
+        match envelope.parameters.as_ref().and_then(|asked| asked.by) {
+            Some(by) if by.mode == ByMode::Return => by.until.since(self.host.wall()).min(max_age),
+            _ => max_age,
+        }
     }
 
     /// Groups recipients by their destination, none larger than a transaction takes: so each outcome goes on record as

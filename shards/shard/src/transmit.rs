@@ -7,7 +7,7 @@ use crate::plan::Endpoint;
 use crate::shard::Shard;
 use crate::site::{Held, Site};
 use host::{Conn, Host};
-use mail::{Outcome, Reply};
+use mail::{Outcome, Reply, WallTime};
 use smtp::send::{Phase, Profile, Session, Step, Transaction};
 use std::io;
 use std::rc::Rc;
@@ -112,11 +112,13 @@ impl<H: Host> Link<H> {
     }
 
     /// The transaction for an order: for no more recipients than the next hop takes.
-    fn transaction(&self, order: &Order, content: &Content) -> Transaction {
+    fn transaction(&self, order: &Order, content: &Content, wall: WallTime) -> Transaction {
         let most = self.session.capabilities().recipients_max.unwrap_or(usize::MAX);
         let mut recipients = order.recipients.clone();
         recipients.truncate(most);
-        Transaction { envelope: order.envelope.clone(), recipients, size: content.len() as u64 }
+        let by = order.envelope.parameters.as_ref().and_then(|asked| asked.by);
+        let time_left = by.map(|by| (by.mode, by.until.0.wrapping_sub(wall.0).cast_signed() / 1_000_000));
+        Transaction { envelope: order.envelope.clone(), recipients, size: content.len() as u64, time_left }
     }
 
     /// Whether no transaction is under way, and none follows.
@@ -142,7 +144,8 @@ impl<H: Host> Link<H> {
                 let outcomes = vec![Outcome::Deferred(reply.clone()); order.recipients.len()];
                 return Err(Lost { outcomes, reply, at_risk: false });
             }
-            self.session.begin(self.transaction(order, content), shard.host.now(), &mut self.out);
+            let transaction = self.transaction(order, content, shard.host.wall());
+            self.session.begin(transaction, shard.host.now(), &mut self.out);
         }
         let mut content_sent = false;
         loop {
@@ -231,7 +234,7 @@ impl<H: Host> Link<H> {
         let follows = order
             .content
             .as_ref()
-            .map(|content| self.transaction(order, content))
+            .map(|content| self.transaction(order, content, shard.host.wall()))
             .is_some_and(|transaction| self.session.follow(transaction, &mut commands));
         if !follows {
             site.put_back(held);

@@ -370,3 +370,61 @@ fn what_is_larger_than_the_next_hop_takes_is_not_sent() {
         assert_eq!(reports(&journal), [Read { envelope_id: None, recipients: vec![told], has_body: false }]);
     });
 }
+
+#[test]
+fn a_time_for_delivery_is_passed_on_or_comes_back_at_once() {
+    for (offers, by, code) in [
+        (&["DELIVERBY"][..], "BY=100;R", None),
+        (&["DELIVERBY 10"], "BY=100;RT", None),
+        (&["DELIVERBY 200"], "BY=100;R", Some("5.4.7")),
+        (&[], "BY=100;R", Some("5.4.7")),
+    ] {
+        in_world(config(), offering(offers), move |world, journal, _, _| async move {
+            send(&world, &format!(" {by}"), &["<a@there.example>"]).await;
+            world.sleep(SECOND).await;
+            let (arrived, reports) = (came(&journal, "there"), reports(&journal));
+            let told: Vec<(&str, &str)> = reports
+                .iter()
+                .flat_map(|report| &report.recipients)
+                .map(|(_, _, action, status)| (action.as_str(), status.as_str()))
+                .collect();
+            match code {
+                None => {
+                    let line = &arrived[0].commands[0];
+                    assert!(line.contains(" BY=99;R") || line.contains(" BY=100;R"), "{line}");
+                    let expected = if by.ends_with('T') { vec![("relayed", "2.0.0")] } else { vec![] };
+                    assert_eq!(told, expected);
+                }
+                Some(status) => assert_eq!((arrived.len(), told), (0, vec![("failed", status)])),
+            }
+        });
+    }
+}
+
+#[test]
+fn when_the_time_is_over_the_sender_is_told_or_has_it_back() {
+    for (by, action, status) in [("BY=45;R", "failed", "5.4.7"), ("BY=15;N", "delayed", "4.4.1")] {
+        let down = Profile { outages: vec![mail::Time(0)..mail::Time::FAR], ..Profile::kind() };
+        in_world(config(), down, move |world, journal, _, _| async move {
+            let recipients = ["<a@there.example>", "<b@there.example> NOTIFY=NEVER"];
+            send(&world, &format!(" {by}"), &recipients).await;
+            world.sleep(Duration::from_secs(10)).await;
+            assert_eq!(reports(&journal), [], "there is time");
+            world.sleep(Duration::from_secs(60)).await;
+            let told = line("a@there.example", None, action, status);
+            let expected = Read { envelope_id: None, recipients: vec![told], has_body: false };
+            assert_eq!(reports(&journal), [expected]);
+        });
+    }
+}
+
+#[test]
+fn a_priority_is_passed_on() {
+    for (offers, passes) in [(&["MT-PRIORITY"][..], true), (&[], false)] {
+        in_world(config(), offering(offers), move |world, journal, _, _| async move {
+            send(&world, " MT-PRIORITY=-3", &["<a@there.example>"]).await;
+            world.sleep(SECOND).await;
+            assert_eq!(came(&journal, "there")[0].commands[0].ends_with(" MT-PRIORITY=-3"), passes);
+        });
+    }
+}

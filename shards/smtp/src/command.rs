@@ -1,7 +1,7 @@
 //! Command lines (RFC 5321 section 4.1), parsed without copying.
 
 use mail::parameters::{is_envelope_id, is_original};
-use mail::{BodyType, Notify, Return};
+use mail::{BodyType, ByMode, Notify, Return};
 use memchr::memchr3;
 
 /// A command line that could be read.
@@ -56,6 +56,21 @@ pub struct Mail<'a> {
     pub returns: Option<Return>,
     /// `ENVID` (RFC 3461 section 4.4), in xtext.
     pub envelope_id: Option<&'a str>,
+    /// `BY` (RFC 2852 section 4).
+    pub by: Option<By>,
+    /// `MT-PRIORITY` (RFC 6710 section 4), from -9 to 9.
+    pub priority: Option<i8>,
+}
+
+/// The value of `BY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct By {
+    /// In how many seconds from MAIL on the message shall be delivered; at least 1 with [`ByMode::Return`].
+    pub seconds: i64,
+    /// What happens then.
+    pub mode: ByMode,
+    /// Whether each relay on the way shall report.
+    pub trace: bool,
 }
 
 /// The argument of `RCPT` (RFC 5321 section 4.1.1.3).
@@ -102,6 +117,9 @@ const NAME_BYTES_MAX: usize = 255;
 const SIZE_DIGITS_MAX: usize = 20;
 /// Most digits in the size of a chunk. RFC 3030 sets no bound; so many count more bytes than anybody sends.
 const CHUNK_DIGITS_MAX: usize = 18;
+
+/// Most digits in `BY=` (RFC 2852 section 4).
+const BY_DIGITS_MAX: usize = 9;
 
 #[derive(Clone, Copy)]
 enum Verb {
@@ -197,6 +215,10 @@ fn mail(argument: &str) -> Result<Mail<'_>, CommandError> {
         } else if is("ENVID") {
             let id = value.filter(|value| !value.is_empty() && is_envelope_id(value));
             set_once(&mut mail.envelope_id, id.ok_or(CommandError::Argument)?)?;
+        } else if is("BY") {
+            set_once(&mut mail.by, value.and_then(by_value).ok_or(CommandError::Argument)?)?;
+        } else if is("MT-PRIORITY") {
+            set_once(&mut mail.priority, value.and_then(priority_value).ok_or(CommandError::Argument)?)?;
         } else {
             return Err(CommandError::Parameter);
         }
@@ -228,6 +250,29 @@ fn each(parameters: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
         Some((keyword, value)) => (keyword, Some(value)),
         None => (parameter, None),
     })
+}
+
+/// RFC 2852 section 4: `by-time ";" by-mode [by-trace]`.
+fn by_value(value: &str) -> Option<By> {
+    let (time, how) = value.split_once(';')?;
+    let digits = time.strip_prefix(['+', '-']).unwrap_or(time);
+    let is_number = (1..=BY_DIGITS_MAX).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    let seconds: i64 = time.parse().ok().filter(|_| is_number)?;
+    let (mode, trace) = match () {
+        () if how.eq_ignore_ascii_case("N") => (ByMode::Notify, false),
+        () if how.eq_ignore_ascii_case("NT") => (ByMode::Notify, true),
+        () if how.eq_ignore_ascii_case("R") => (ByMode::Return, false),
+        () if how.eq_ignore_ascii_case("RT") => (ByMode::Return, true),
+        () => return None,
+    };
+    (mode == ByMode::Notify || seconds > 0).then_some(By { seconds, mode, trace })
+}
+
+/// RFC 6710 section 4.1: from -9 to 9.
+fn priority_value(value: &str) -> Option<i8> {
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    let is_digit = digits.len() == 1 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|_| is_digit)
 }
 
 fn returns_value(value: Option<&str>) -> Result<Return, CommandError> {

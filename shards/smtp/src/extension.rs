@@ -24,6 +24,10 @@ pub const SMTPUTF8: &str = "SMTPUTF8";
 pub const ENHANCED_STATUS_CODES: &str = "ENHANCEDSTATUSCODES";
 /// Authentication (RFC 4954); the mechanisms follow.
 pub const AUTH: &str = "AUTH";
+/// By when a message shall be delivered (RFC 2852); without a smallest time.
+pub const DELIVERBY: &str = "DELIVERBY";
+/// The priority of a message (RFC 6710).
+pub const MT_PRIORITY: &str = "MT-PRIORITY";
 /// Limits of a session (RFC 9422); they follow.
 pub const LIMITS: &str = "LIMITS";
 /// The HELP command (RFC 5321 section 4.1.1.8).
@@ -52,7 +56,8 @@ impl Extensions<'_> {
             text,
             "250-{hostname}\r\n250-{PIPELINING}\r\n250-{SIZE} {message_bytes_max}\r\n250-{EIGHT_BIT_MIME}\r\n\
              250-{SMTPUTF8}\r\n250-{ENHANCED_STATUS_CODES}\r\n250-{CHUNKING}\r\n250-{BINARYMIME}\r\n\
-             250-{DSN}\r\n250-{LIMITS} MAILMAX={transactions_max} RCPTMAX={recipients_max}\r\n"
+             250-{DSN}\r\n250-{LIMITS} MAILMAX={transactions_max} RCPTMAX={recipients_max}\r\n\
+             250-{DELIVERBY}\r\n250-{MT_PRIORITY}\r\n"
         );
         if !mechanisms.is_empty() {
             let _: fmt::Result = write!(text, "250-{AUTH}");
@@ -78,7 +83,7 @@ mod tests {
             core::str::from_utf8(&out),
             Ok("250-mx.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
                 250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250-DSN\r\n\
-                250-LIMITS MAILMAX=9 RCPTMAX=7\r\n250 HELP\r\n")
+                250-LIMITS MAILMAX=9 RCPTMAX=7\r\n250-DELIVERBY\r\n250-MT-PRIORITY\r\n250-AUTH PLAIN LOGIN\r\n250 HELP\r\n")
         );
     }
 }

@@ -30,7 +30,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use auth::{Channel, Terms};
-use mail::{BodyType, Envelope, Parameters, Return};
+use mail::{BodyType, ByMode, Envelope, Parameters, Return};
 use play::{Play, Rules};
 use smtp::receive::{Incoming, Profile};
 
@@ -207,6 +207,13 @@ fn asked_text(parameters: &Parameters) -> String {
         Return::Headers => "RET=HDRS".to_string(),
     }));
     words.extend(parameters.envelope_id.as_ref().map(|id| format!("ENVID={id}")));
+    words.extend(parameters.by.map(|by| {
+        let seconds = by.until.since(play::ACCEPTED).as_secs();
+        let (mode, trace) =
+            (if by.mode == ByMode::Return { "R" } else { "N" }, if by.trace { "T" } else { "" });
+        format!("BY={seconds}s;{mode}{trace}")
+    }));
+    words.extend(parameters.priority.map(|priority| format!("MT-PRIORITY={priority}")));
     for (index, asked) in &parameters.recipients {
         words.extend(asked.notify.map(|notify| format!("{index}:NOTIFY={}", notify.value())));
         words.extend(asked.original.as_ref().map(|original| format!("{index}:ORCPT={original}")));

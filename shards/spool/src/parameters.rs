@@ -3,7 +3,7 @@
 
 use crate::record::{Cursor, Output};
 use mail::parameters::{is_envelope_id, is_original};
-use mail::{Notify, Parameters, RecipientParameters, Return};
+use mail::{By, ByMode, Notify, Parameters, RecipientParameters, Return, WallTime};
 
 /// Tag and length of an entry, in bytes.
 const ENTRY_HEAD_BYTES: usize = 3;
@@ -12,6 +12,8 @@ const BLOCK_HEAD_BYTES: usize = 4;
 
 const RETURNS: u8 = 1;
 const ENVELOPE_ID: u8 = 2;
+const BY: u8 = 3;
+const PRIORITY: u8 = 4;
 const NOTIFY: u8 = 16;
 const ORIGINAL: u8 = 17;
 
@@ -44,6 +46,13 @@ fn each(parameters: &Parameters, mut entry: impl FnMut(u8, &[&[u8]])) {
     if let Some(id) = &parameters.envelope_id {
         entry(ENVELOPE_ID, &[id.as_bytes()]);
     }
+    if let Some(By { until, mode, trace }) = parameters.by {
+        let flags = u8::from(mode == ByMode::Return) | u8::from(trace) << 1;
+        entry(BY, &[&until.0.to_le_bytes(), &[flags]]);
+    }
+    if let Some(priority) = parameters.priority {
+        entry(PRIORITY, &[&priority.to_le_bytes()]);
+    }
     for (index, asked) in &parameters.recipients {
         let index = index.to_le_bytes();
         if let Some(Notify { success, failure, delay }) = asked.notify {
@@ -72,6 +81,15 @@ pub(crate) fn block(cursor: &mut Cursor<'_>) -> Option<Parameters> {
             ENVELOPE_ID => {
                 let id = std::str::from_utf8(value.0).ok().filter(|id| is_envelope_id(id))?;
                 parameters.envelope_id = Some(id.into());
+            }
+            BY => {
+                let (until, flags) = (WallTime(value.u64()?), value.u8()?);
+                let mode = if flags & 1 != 0 { ByMode::Return } else { ByMode::Notify };
+                parameters.by = Some(By { until, mode, trace: flags & 2 != 0 });
+            }
+            PRIORITY => {
+                let priority = i8::from_le_bytes([value.u8()?]);
+                parameters.priority = Some(priority).filter(|priority| (-9..=9).contains(priority));
             }
             NOTIFY => {
                 let asked = recipient(&mut parameters, value.u16()?)?;
@@ -111,12 +129,14 @@ mod tests {
             Some(Notify { success: number & 1 > 0, failure: number & 2 > 0, delay: number & 4 > 0 })
         };
         let of = |number: u16| RecipientParameters {
-            notify: (number % 3 > 0).then(|| notify(number as u8)).flatten(),
+            notify: (!number.is_multiple_of(3)).then(|| notify(number as u8)).flatten(),
             original: (number % 3 != 1).then(|| format!("rfc822;r+2B{number}@b").into()),
         };
         Parameters {
             returns: Some(Return::Full),
             envelope_id: Some("QQ+20x".into()),
+            by: Some(By { until: WallTime(77), mode: ByMode::Return, trace: true }),
+            priority: Some(-9),
             recipients: (0..40).map(|number| (number * 7, of(number))).collect(),
         }
     }

@@ -341,7 +341,7 @@ impl<'a> Cursor<'a> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
@@ -388,6 +388,7 @@ mod tests {
                                     1,
                                     RecipientParameters { notify: Some(Notify::default()), original: None },
                                 )],
+                                ..Parameters::default()
                             })
                         });
                         all.push(Envelope { sender: sender.clone(), recipients, body, utf8, parameters });

@@ -134,6 +134,7 @@ pub fn send() -> u64 {
         envelope: envelope.clone(),
         recipients: [0].into_iter().collect(),
         size: 4096,
+        time_left: None,
     };
     let transactions: Vec<_> = (0..2 * ROUNDS).map(transaction).collect();
     let mut transactions = transactions.into_iter();

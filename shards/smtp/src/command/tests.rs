@@ -94,6 +94,7 @@ fn lines_that_are_no_command() {
 #[test]
 fn parameters_of_mail() {
     let plain = Mail { path: "a@b", ..Mail::default() };
+    let by = |seconds, mode, trace| Some(By { seconds, mode, trace });
     for (line, mail) in [
         ("MAIL FROM:<a@b>", plain),
         ("mail from: <a@b> ", plain),
@@ -108,6 +109,10 @@ fn parameters_of_mail() {
             "MAIL FROM:<a@b> ENVID=QQ+20x RET=HDRS",
             Mail { returns: Some(Return::Headers), envelope_id: Some("QQ+20x"), ..plain },
         ),
+        ("MAIL FROM:<a@b> by=+120;rt", Mail { by: by(120, ByMode::Return, true), ..plain }),
+        ("MAIL FROM:<a@b> BY=-1;N", Mail { by: by(-1, ByMode::Notify, false), ..plain }),
+        ("MAIL FROM:<a@b> MT-PRIORITY=-9", Mail { priority: Some(-9), ..plain }),
+        ("MAIL FROM:<a@b> mt-priority=9", Mail { priority: Some(9), ..plain }),
         ("MAIL FROM:<a@b> SIZE=99999999999999999999", Mail { size: Some(u64::MAX), ..plain }),
     ] {
         assert_eq!(mail_of(line), Ok(mail), "{line}");
@@ -131,6 +136,23 @@ fn parameters_of_mail() {
         ("AUTH=a+2", CommandError::Argument),
         ("AUTH=a+2d", CommandError::Argument),
         ("AUTH=<> AUTH=<>", CommandError::Argument),
+        ("BY", CommandError::Argument),
+        ("BY=", CommandError::Argument),
+        ("BY=5", CommandError::Argument),
+        ("BY=5;", CommandError::Argument),
+        ("BY=5;X", CommandError::Argument),
+        ("BY=5;TN", CommandError::Argument),
+        ("BY=0;R", CommandError::Argument),
+        ("BY=-5;RT", CommandError::Argument),
+        ("BY=+-5;N", CommandError::Argument),
+        ("BY=1234567890;N", CommandError::Argument),
+        ("BY=5;N BY=5;N", CommandError::Argument),
+        ("MT-PRIORITY", CommandError::Argument),
+        ("MT-PRIORITY=", CommandError::Argument),
+        ("MT-PRIORITY=+1", CommandError::Argument),
+        ("MT-PRIORITY=10", CommandError::Argument),
+        ("MT-PRIORITY=--1", CommandError::Argument),
+        ("MT-PRIORITY=1 MT-PRIORITY=1", CommandError::Argument),
         ("RET", CommandError::Argument),
         ("RET=BODY", CommandError::Argument),
         ("RET=FULL RET=FULL", CommandError::Argument),
@@ -185,7 +207,7 @@ fn parameters_of_rcpt() {
 
 #[test]
 fn arbitrary_lines_are_judged_without_panic() {
-    const WORDS: [&str; 24] = [
+    const WORDS: [&str; 28] = [
         "MAIL FROM:<a@b>",
         "RCPT TO:<a@b>",
         "BDAT",
@@ -210,6 +232,10 @@ fn arbitrary_lines_are_judged_without_panic() {
         "12",
         "99999999999999999999",
         "SMTPUTF8",
+        "BY",
+        ";RT",
+        "MT-PRIORITY",
+        "-",
     ];
     let mut rng = fastrand::Rng::with_seed(2);
     let mut parsed = 0;

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use mail::utf8::needs_smtputf8;
 use mail::{BodyType, Envelope, MessageId, Reply, Time, WallTime, trace};
 
 use super::pace::Pace;
@@ -157,6 +158,7 @@ impl Content {
             // A text that came in chunks, which DATA could not carry otherwise.
             content.extend_from_slice(b"\r\n");
         }
+        self.envelope.utf8 = self.envelope.utf8 && needs_smtputf8(&content);
         let dotted = self.decoder.is_dotted();
         Ok(Incoming { id: self.id, accepted: self.accepted, envelope: self.envelope, content, dotted })
     }

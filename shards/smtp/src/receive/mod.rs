@@ -93,7 +93,7 @@ pub struct Incoming {
     /// The wall time that was given with it; also in the `Received` field.
     pub accepted: WallTime,
     /// Sender and recipients. The body type is what the content is, whatever was declared, so that a message that
-    /// was declared 8-bit without need can still go to a next hop without 8BITMIME.
+    /// was declared 8-bit without need can still go to a next hop without 8BITMIME. So it is with SMTPUTF8.
     pub envelope: Envelope,
     /// Our `Received` field, then the message as it was sent: lines end with CRLF, the last one too, stuffing is
     /// removed. [`BodyType::Binary`] content is any bytes.

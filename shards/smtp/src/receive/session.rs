@@ -370,7 +370,7 @@ impl Session {
         match (answer, chunk) {
             (Ok((id, accepted)), chunk) => {
                 let trace = self.trace(&transaction, id, accepted);
-                let content = Content::new(id, accepted, transaction.into_envelope(), trace, chunk);
+                let content = Content::new(id, accepted, transaction.into_envelope(accepted), trace, chunk);
                 self.state = State::Content(content);
                 if chunk.is_none() {
                     out.extend_from_slice(replies::START_CONTENT);

@@ -4,10 +4,10 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
-use mail::{Address, AddressError, BodyType, Envelope, Parameters, RecipientParameters, Reply};
+use mail::{Address, AddressError, BodyType, Envelope, Parameters, RecipientParameters, Reply, WallTime};
 
 use super::replies;
-use crate::command::{Mail, Rcpt};
+use crate::command::{By, Mail, Rcpt};
 
 /// Sender and recipients so far.
 #[derive(Debug)]
@@ -18,16 +18,17 @@ pub(super) struct Transaction {
     pub(super) size: Option<u64>,
     pub(super) body: BodyType,
     pub(super) utf8: bool,
+    by: Option<By>,
     /// What was asked beside.
-    pub(super) parameters: Parameters,
+    parameters: Parameters,
 }
 
 impl Transaction {
     pub(super) fn new(sender: Option<Address>, mail: &Mail<'_>) -> Transaction {
-        let Mail { size, body, utf8, returns, envelope_id, .. } = *mail;
+        let Mail { size, body, utf8, returns, envelope_id, by, priority, .. } = *mail;
         let envelope_id = envelope_id.map(Box::from);
-        let parameters = Parameters { returns, envelope_id, ..Parameters::default() };
-        Transaction { sender, recipients: Recipients::default(), size, body, utf8, parameters }
+        let parameters = Parameters { returns, envelope_id, priority, ..Parameters::default() };
+        Transaction { sender, recipients: Recipients::default(), size, body, utf8, by, parameters }
     }
 
     /// Adds a recipient, which is not there yet.
@@ -38,8 +39,14 @@ impl Transaction {
         self.recipients.push(address);
     }
 
-    pub(super) fn into_envelope(self) -> Envelope {
-        let Transaction { sender, recipients, body, utf8, parameters, .. } = self;
+    /// The envelope of a message that is `accepted` now. So late is known when what it asked for must be done: the time
+    /// since MAIL is given away.
+    pub(super) fn into_envelope(self, accepted: WallTime) -> Envelope {
+        let Transaction { sender, recipients, body, utf8, by, mut parameters, .. } = self;
+        parameters.by = by.map(|By { seconds, mode, trace }| {
+            let until = WallTime(accepted.0.saturating_add_signed(seconds * 1_000_000));
+            mail::By { until, mode, trace }
+        });
         let parameters = (!parameters.is_empty()).then(|| Box::new(parameters));
         Envelope { sender, recipients: recipients.list, body, utf8, parameters }
     }

@@ -1,7 +1,7 @@
 //! What a next hop offers (RFC 5321 section 4.1.1.1), and what it therefore cannot be given.
 
 use super::{Chunking, EightBit, Profile, Transaction};
-use mail::{BodyType, Reply};
+use mail::{BodyType, ByMode, Reply};
 
 /// The extensions in a reply to EHLO that we use. None after HELO.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub struct Capabilities {
     pub binary: bool,
     /// DSN (RFC 3461): it makes the reports that were asked for.
     pub dsn: bool,
+    /// DELIVERBY (RFC 2852); the least time in seconds that it takes with mode `R`.
+    pub by: Option<i64>,
+    /// MT-PRIORITY (RFC 6710).
+    pub priority: bool,
     /// SMTPUTF8 (RFC 6531).
     pub utf8: bool,
     /// Recipients of a transaction, by LIMITS (RFC 9422); `None` when it does not say.
@@ -41,8 +45,12 @@ impl Capabilities {
             offered.chunking |= is("CHUNKING");
             offered.binary |= is("BINARYMIME");
             offered.dsn |= is("DSN");
+            offered.priority |= is("MT-PRIORITY");
             offered.utf8 |= is("SMTPUTF8");
             offered.enhanced |= is("ENHANCEDSTATUSCODES");
+            if is("DELIVERBY") {
+                offered.by = Some(words.clone().next().and_then(|least| least.parse().ok()).unwrap_or(0));
+            }
             if is("LIMITS") {
                 offered.read_limits(words.clone());
             }
@@ -88,11 +96,28 @@ impl Capabilities {
         if let Some(text) = self.body_obstacle(transaction, profile) {
             return Some(Reply::new(554, (5, 6, 3), text));
         }
+        if let Some(text) = self.time_obstacle(transaction) {
+            return Some(Reply::new(554, (5, 4, 7), text));
+        }
         match self.size {
             Some(limit) if limit > 0 && transaction.size > limit => {
                 Some(Reply::new(552, (5, 3, 4), "message larger than the next hop accepts"))
             }
             _ => None,
+        }
+    }
+
+    /// RFC 2852 section 4.1: what shall come back when it is late goes only where that is known, while there is time.
+    fn time_obstacle(&self, transaction: &Transaction) -> Option<&'static str> {
+        let (mode, left) = transaction.time_left?;
+        if mode == ByMode::Notify {
+            return None;
+        }
+        match self.by {
+            _ if left <= 0 => Some("delivery time expired"),
+            None => Some("delivery by a given time wanted, but the next hop has no DELIVERBY"),
+            Some(least) if left < least => Some("delivery time too short for the next hop"),
+            Some(_) => None,
         }
     }
 
@@ -120,7 +145,8 @@ mod tests {
     fn extensions_are_read_in_any_case_and_order() {
         let text = "mx.example greets\nsize 1000\nPipelining\n8BITMIME \nX-UNKNOWN a b\nSMTPUTF8\n\
                     EnhancedStatusCodes\nchunking\nBinaryMime\nDSN\n\
-                    limits x RCPTMAX=20 MailMax=5 RCPTDOMAINMAX=1 Y=\n";
+                    limits x RCPTMAX=20 MailMax=5 RCPTDOMAINMAX=1 Y=\n\
+                    DeliverBy 30\nMT-PRIORITY MIXER\n";
         let all = Capabilities {
             pipelining: true,
             size: Some(1000),
@@ -131,6 +157,8 @@ mod tests {
             utf8: true,
             recipients_max: Some(20),
             transactions_max: Some(5),
+            by: Some(30),
+            priority: true,
             enhanced: true,
         };
         assert_eq!(Capabilities::of(&Reply::bare(250, text)), all);
@@ -156,6 +184,7 @@ mod tests {
             recipients: (0..envelope.recipients.len() as u16).collect(),
             envelope: Arc::new(envelope),
             size: 100,
+            time_left: None,
         };
         let plain = whole(simple.clone());
         let none = Capabilities::default();
@@ -198,6 +227,22 @@ mod tests {
         {
             assert_eq!(code(&none, &needs), detail(6, 7));
             assert_eq!(code(&Capabilities { utf8: true, ..none.clone() }, &needs), None);
+        }
+        for (mode, left, by, fails) in [
+            (ByMode::Return, 10, None, true),
+            (ByMode::Return, 10, Some(0), false),
+            (ByMode::Return, 10, Some(11), true),
+            (ByMode::Return, 0, Some(0), true),
+            (ByMode::Notify, -10, None, false),
+            (ByMode::Notify, 10, Some(11), false),
+        ] {
+            let timed = Transaction { time_left: Some((mode, left)), ..plain.clone() };
+            let offered = Capabilities { by, ..none.clone() };
+            assert_eq!(
+                code(&offered, &timed),
+                if fails { detail(4, 7) } else { None },
+                "{mode:?} {left} {by:?}"
+            );
         }
         let others = Envelope { recipients: vec![mailbox("a@b"), mailbox("a@é")], ..simple };
         let one = Transaction { recipients: [0].into_iter().collect(), ..whole(others) };

@@ -6,7 +6,7 @@ use super::{Capabilities, Transaction};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use mail::{BodyType, Class, Outcome, Parameters, Reply, Return};
+use mail::{BodyType, ByMode, Class, Outcome, Parameters, Reply, Return};
 
 /// Most commands that are sent before their replies have come. Replies to so few fit into the buffers of any
 /// connection, so that both sides never wait for the other to read (RFC 2920 section 3.1). A transaction with
@@ -14,6 +14,9 @@ use mail::{BodyType, Class, Outcome, Parameters, Reply, Return};
 pub const PIPELINE_COMMANDS_MAX: usize = 100;
 /// Most bytes of text that an outcome keeps of a reply; the rest is cut off.
 pub const OUTCOME_TEXT_BYTES_MAX: usize = 1024;
+
+/// Longest time that `BY` can say, in seconds (RFC 2852 section 4).
+const BY_MAX: i64 = 999_999_999;
 
 /// Whether the next hop may still have a transaction open that RSET must end before the next MAIL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,6 +324,12 @@ impl Exchange {
         }
         if let Some(asked) = &self.transaction.envelope.parameters {
             write_parameters(asked, offered, out);
+            if let (Some((mode, left)), Some(_)) = (self.transaction.time_left, offered.by) {
+                out.extend_from_slice(b" BY=");
+                out.extend_from_slice(itoa::Buffer::new().format(left.clamp(-BY_MAX, BY_MAX)).as_bytes());
+                out.extend_from_slice(if mode == ByMode::Return { b";R" } else { b";N" });
+                out.extend_from_slice(if asked.by.is_some_and(|by| by.trace) { b"T" } else { b"" });
+            }
         }
     }
 }
@@ -337,6 +346,10 @@ fn write_parameters(asked: &Parameters, offered: &Capabilities, out: &mut Vec<u8
             out.extend_from_slice(b" ENVID=");
             out.extend_from_slice(id.as_bytes());
         }
+    }
+    if let Some(priority) = asked.priority.filter(|_| offered.priority) {
+        out.extend_from_slice(b" MT-PRIORITY=");
+        out.extend_from_slice(itoa::Buffer::new().format(priority).as_bytes());
     }
 }
 

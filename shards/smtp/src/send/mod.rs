@@ -30,7 +30,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
-use mail::{Address, Envelope, Indices, Outcome, Reply};
+use mail::{Address, ByMode, Envelope, Indices, Outcome, Reply};
 
 /// What all sessions of a shard have in common.
 #[derive(Clone, Debug)]
@@ -113,6 +113,8 @@ pub struct Transaction {
     pub recipients: Indices,
     /// Bytes of the content, without stuffed dots and the final dot (RFC 1870 section 3).
     pub size: u64,
+    /// What happens when the time for delivery is over, and in how many seconds that is, if it has been set (RFC 2852).
+    pub time_left: Option<(ByMode, i64)>,
 }
 
 impl Transaction {

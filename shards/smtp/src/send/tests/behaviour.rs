@@ -208,8 +208,9 @@ fn what_was_asked_is_passed_on_to_who_does_it() {
     let asked = mail::Parameters {
         returns: Some(mail::Return::Headers),
         envelope_id: Some("QQ+20x".into()),
+        by: Some(mail::By { until: mail::WallTime(0), mode: ByMode::Notify, trace: true }),
+        priority: Some(-3),
         recipients: vec![(1, mail::RecipientParameters { notify, original })],
-        ..mail::Parameters::default()
     };
     let envelope = Envelope { parameters: Some(asked.into()), ..Envelope::clone(&transaction(2).envelope) };
     for (hello, said) in [
@@ -222,11 +223,17 @@ fn what_was_asked_is_passed_on_to_who_does_it() {
             "MAIL FROM:<s@x.example> RET=HDRS ENVID=QQ+20x\r\nRCPT TO:<r0@y.example>\r\n\
              RCPT TO:<r1@y.example> NOTIFY=FAILURE,DELAY ORCPT=rfc822;o+2Bld@z.example\r\nDATA\r\n",
         ),
+        (
+            "250-mx\n250-DELIVERBY 60\n250-MT-PRIORITY\n250 PIPELINING",
+            "MAIL FROM:<s@x.example> MT-PRIORITY=-3 BY=-5;NT\r\nRCPT TO:<r0@y.example>\r\nRCPT TO:<r1@y.example>\r\n\
+             DATA\r\n",
+        ),
     ] {
         let mut peer = Peer::new(&["220 mx", hello], Arrival::Single);
         assert_eq!(peer.run(), End::Ready);
         peer.take_heard();
-        assert_eq!(peer.begin(of(envelope.clone())), End::Lost);
+        let transaction = Transaction { time_left: Some((ByMode::Notify, -5)), ..of(envelope.clone()) };
+        assert_eq!(peer.begin(transaction), End::Lost);
         assert_eq!(peer.take_heard(), said);
     }
 }

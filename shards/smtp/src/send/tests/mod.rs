@@ -165,7 +165,7 @@ fn transaction(recipients: usize) -> Transaction {
 /// A transaction for all recipients.
 fn of(envelope: Envelope) -> Transaction {
     let recipients = (0..envelope.recipients.len() as u16).collect();
-    Transaction { envelope: Arc::new(envelope), recipients, size: 1000 }
+    Transaction { envelope: Arc::new(envelope), recipients, size: 1000, time_left: None }
 }
 
 const PIPELINED: &str = "250-mx\n250 PIPELINING";
