@@ -78,6 +78,8 @@ absent = 1
 absent = 1
 [auth]
 absent = 1
+[bounce]
+absent = 1
 [metrics]
 absent = 1
 [log]
