@@ -206,6 +206,7 @@ fn read_auth(section: Section<'_>, auth: &mut Auth) {
     section.read("waiting_max", value::count, &mut auth.waiting_max);
     section.read("verified_for", value::duration, &mut auth.verified_for);
     section.read("verified_max", value::count, &mut auth.verified_max);
+    section.end();
 }
 
 fn read_bounce(section: Section<'_>, bounce: &mut Bounce) {

@@ -118,8 +118,8 @@ fn read(name: &str, text: &str) -> Option<Dialog> {
                 dialog.lines.push(Line::Client([repeated, b"\r\n".to_vec()].concat()));
             }
             "S:" => dialog.lines.push(Line::Server(rest.to_string())),
-            // What was asked is passed on only to a next hop that offers it.
-            "=" if rest.starts_with("asked ") => {}
+            // The next hop here offers nothing of what can be asked, so that reports come back.
+            "=" if rest.starts_with("asked ") => return None,
             "=" => match rest.strip_prefix("stored ") {
                 Some(envelope) => dialog.stored.push(stored(envelope)),
                 None => dialog.lines.push(Line::Closed),
