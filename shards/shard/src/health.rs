@@ -108,7 +108,10 @@ impl<H: Host> Shard<H> {
             log.alarms().tick(now);
         }
         let health = &self.health;
-        health.room.set(self.host.room(self.home.directory()));
+        // Spare segments are room too, or those that a full disk leaves behind would keep mail out for ever.
+        let spare = self.home.spare_bytes();
+        let room = self.host.room(self.home.directory());
+        health.room.set(room.map(|room| Room { bytes_free: room.bytes_free.saturating_add(spare), ..room }));
         health.standing.set(self.standing());
         // Our own word first, then the others': of two shards that fail at once at least one goes on listening.
         let links = self.router.links();

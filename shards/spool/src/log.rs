@@ -322,6 +322,11 @@ impl<H: Host> Log<H> {
         &self.inner.alarms
     }
 
+    /// Bytes of the segments that are kept for reuse: room that the file system counts as used.
+    pub fn spare_bytes(&self) -> u64 {
+        self.inner.files.borrow().spares.len() as u64 * self.inner.limits.segment_bytes
+    }
+
     /// Where it is.
     pub fn directory(&self) -> &Path {
         &self.inner.directory
