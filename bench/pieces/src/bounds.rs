@@ -60,6 +60,8 @@ impl Bound {
     /// Judges a count.
     pub fn judge(&self, name: &str, count: f64) -> Verdict {
         let Some(bound) = self.counts.get(name) else { return Verdict::Unbound };
+        // Bounds are written down with three decimals: what is less than that is nothing.
+        let count = (count * 1000.0).round() / 1000.0;
         match count / bound {
             _ if count == *bound => Verdict::Within,
             ratio if ratio > 1.0 + self.tolerance(name) => Verdict::Exceeds(ratio),
