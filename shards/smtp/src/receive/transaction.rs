@@ -19,8 +19,8 @@ pub(super) struct Transaction {
     pub(super) body: BodyType,
     pub(super) utf8: bool,
     by: Option<By>,
-    /// What was asked beside.
-    parameters: Parameters,
+    /// What was asked beside; most messages have nothing of it.
+    parameters: Option<Box<Parameters>>,
 }
 
 impl Transaction {
@@ -28,13 +28,15 @@ impl Transaction {
         let Mail { size, body, utf8, returns, envelope_id, by, priority, .. } = *mail;
         let envelope_id = envelope_id.map(Box::from);
         let parameters = Parameters { returns, envelope_id, priority, ..Parameters::default() };
+        let parameters = (!parameters.is_empty()).then(|| Box::new(parameters));
         Transaction { sender, recipients: Recipients::default(), size, body, utf8, by, parameters }
     }
 
     /// Adds a recipient, which is not there yet.
     pub(super) fn add(&mut self, Recipient { address, asked }: Recipient) {
         if !asked.is_empty() {
-            self.parameters.recipients.push((self.recipients.list.len() as u16, asked));
+            let index = self.recipients.list.len() as u16;
+            self.parameters.get_or_insert_default().recipients.push((index, asked));
         }
         self.recipients.push(address);
     }
@@ -43,11 +45,10 @@ impl Transaction {
     /// since MAIL is given away.
     pub(super) fn into_envelope(self, accepted: WallTime) -> Envelope {
         let Transaction { sender, recipients, body, utf8, by, mut parameters, .. } = self;
-        parameters.by = by.map(|By { seconds, mode, trace }| {
+        if let Some(By { seconds, mode, trace }) = by {
             let until = WallTime(accepted.0.saturating_add_signed(seconds * 1_000_000));
-            mail::By { until, mode, trace }
-        });
-        let parameters = (!parameters.is_empty()).then(|| Box::new(parameters));
+            parameters.get_or_insert_default().by = Some(mail::By { until, mode, trace });
+        }
         Envelope { sender, recipients: recipients.list, body, utf8, parameters }
     }
 }
