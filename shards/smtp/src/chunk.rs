@@ -5,10 +5,8 @@
 
 use alloc::vec::Vec;
 
+use mail::hygiene::LINE_BYTES_MAX;
 use memchr::memchr2;
-
-/// Longest line of a text, CRLF not counted (RFC 5322 section 2.1.1).
-const LINE_BYTES_MAX: u64 = 998;
 
 /// Decodes one message's content out of its chunks, however their bytes are cut.
 #[derive(Clone, Debug, Default)]
@@ -157,7 +155,7 @@ impl Decoder {
 
     fn lengthen(&mut self, bytes: u64) {
         self.line += bytes;
-        self.long = self.long || self.line > LINE_BYTES_MAX;
+        self.long = self.long || self.line > LINE_BYTES_MAX as u64;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Command lines (RFC 5321 section 4.1), parsed without copying.
 
 use mail::parameters::{is_envelope_id, is_original};
-use mail::{BodyType, ByMode, Notify, Return};
+use mail::{BodyType, ByMode, Notify, Return, xtext};
 use memchr::memchr3;
 
 /// A command line that could be read.
@@ -283,6 +283,11 @@ fn returns_value(value: Option<&str>) -> Result<Return, CommandError> {
     }
 }
 
+/// RFC 4954 section 5: `AUTH=` is never empty.
+fn is_xtext(value: &str) -> bool {
+    xtext::decode(value).is_some_and(|text| !text.is_empty())
+}
+
 /// RFC 3030 section 2: `bdat-cmd ::= "BDAT" SP chunk-size [ SP end-marker ] CR LF`.
 fn chunk(argument: &str) -> Option<Chunk> {
     let (size, is_last) = match argument.split_once(' ') {
@@ -302,21 +307,6 @@ fn auth(argument: &str) -> Result<Command<'_>, CommandError> {
     };
     let is_word = !mechanism.is_empty() && initial.is_none_or(|initial| !initial.contains(' '));
     is_word.then_some(Command::Auth { mechanism, initial }).ok_or(CommandError::Argument)
-}
-
-/// RFC 3461 section 4: printable ASCII, where `+` begins two upper-case hexadecimal digits and `=` does not occur.
-fn is_xtext(text: &str) -> bool {
-    let is_hex = |byte: &u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(byte);
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = match first {
-            b'+' if after.len() >= 2 && after[..2].iter().all(is_hex) => &after[2..],
-            b'+' | b'=' => return false,
-            byte if byte.is_ascii_graphic() => after,
-            _ => return false,
-        };
-    }
-    !text.is_empty()
 }
 
 fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), CommandError> {
