@@ -7,6 +7,7 @@ pub mod mend;
 #[cfg(test)]
 mod tests;
 
+use crate::trace::header_lines;
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::fmt;
@@ -271,8 +272,8 @@ pub struct Findings {
 /// Looks at a content whose lines end with CRLF. Any bytes will do.
 pub fn inspect(content: &[u8]) -> Findings {
     let mut header = Header::default();
-    for line in lines(content) {
-        if line == b"\r\n" || line == b"\n" || !header.read(line) {
+    for line in header_lines(content) {
+        if !header.read(line) {
             break;
         }
     }
@@ -385,17 +386,6 @@ impl Field {
     fn is_single(self) -> bool {
         !matches!(self, Field::Received | Field::ReturnPath)
     }
-}
-
-/// The lines of `content` with their ends. A line ends at LF.
-fn lines(content: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = content;
-    core::iter::from_fn(move || {
-        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-        let (line, after) = rest.split_at(end);
-        rest = after;
-        (!line.is_empty()).then_some(line)
-    })
 }
 
 fn is_continuation(line: &[u8]) -> bool {

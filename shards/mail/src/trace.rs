@@ -62,18 +62,19 @@ pub fn hops(content: &[u8]) -> usize {
     header_lines(content).filter(|line| is_received(line)).count()
 }
 
-/// The lines of the header block with their ends, up to the empty line. A line ends at LF, so that any bytes
-/// will do.
+/// The lines of the header block with their ends, up to the empty line.
 pub(crate) fn header_lines(content: &[u8]) -> impl Iterator<Item = &[u8]> {
+    lines(content).take_while(|line| *line != b"\r\n" && *line != b"\n")
+}
+
+/// The lines of `content` with their ends. A line ends at LF, so that any bytes will do.
+pub(crate) fn lines(content: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = content;
     core::iter::from_fn(move || {
-        if rest.is_empty() || rest.starts_with(b"\n") || rest.starts_with(b"\r\n") {
-            return None;
-        }
         let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
         let (line, after) = rest.split_at(end);
         rest = after;
-        Some(line)
+        (!line.is_empty()).then_some(line)
     })
 }
 

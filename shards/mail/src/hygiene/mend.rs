@@ -1,6 +1,7 @@
 //! Changes a content as far as its table of defects says.
 
-use super::{Defect, Defects, Field, LINE_BYTES_MAX, field_name, is_continuation, lines};
+use super::{Defect, Defects, Field, LINE_BYTES_MAX, field_name, is_continuation};
+use crate::trace::{header_lines, lines};
 use crate::{Address, MessageId, WallTime};
 use alloc::vec::Vec;
 use core::fmt::Write as _;
@@ -83,10 +84,7 @@ impl Mended {
         let (mut at, mut seen) = (0, 0_u16);
         // Whether the field that continues is kept; `None` before the first.
         let mut field_kept = None;
-        for line in lines(content) {
-            if line == b"\r\n" || line == b"\n" {
-                return at;
-            }
+        for line in header_lines(content) {
             let continued = field_kept.filter(|_| is_continuation(line));
             let Some(kept) = continued.or_else(|| self.keeps(line, &mut seen)) else {
                 self.body_without_end_of_header(field_kept.is_none());
